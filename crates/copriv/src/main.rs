@@ -1,0 +1,2 @@
+//! copriv
+fn main() {}
