@@ -1,0 +1,365 @@
+//! A duplex byte channel that counts what passes.
+//!
+//! Sends never block: a TCP channel hands its bytes to a writer thread through an unbounded
+//! queue, so two parties that both send before they receive cannot deadlock. Small sends are
+//! coalesced and leave before any [`Channel::recv`] or [`Channel::exchange`], on
+//! [`Channel::flush`], and when the channel is dropped.
+//!
+//! There is no framing: both parties know every length from the protocol state. The counter
+//! therefore counts payload, and payload is all there is.
+
+use std::io::{self, BufReader, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Bytes kept back before they go to the writer.
+const COALESCE: usize = 1 << 16;
+/// Most bytes allocated ahead of what has arrived.
+const READ_STEP: usize = 1 << 20;
+
+/// Why the channel failed. Every failure is final: afterwards the two parties are out of step,
+/// and each further call gives [`ChannelError::Failed`].
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChannelError {
+    /// The peer closed the connection, or died.
+    #[error("the peer closed the connection")]
+    PeerClosed,
+    /// Nothing arrived, or nothing could be written, within the time limit.
+    #[error("the peer was silent for longer than the time limit")]
+    Timeout,
+    /// The transport failed.
+    #[error("transport: {0}")]
+    Io(io::Error),
+    /// An earlier call failed.
+    #[error("the channel failed before")]
+    Failed,
+}
+
+impl From<io::Error> for ChannelError {
+    fn from(error: io::Error) -> Self {
+        use io::ErrorKind as Kind;
+        match error.kind() {
+            Kind::UnexpectedEof
+            | Kind::BrokenPipe
+            | Kind::ConnectionReset
+            | Kind::ConnectionAborted
+            | Kind::NotConnected => Self::PeerClosed,
+            Kind::WouldBlock | Kind::TimedOut => Self::Timeout,
+            _ => Self::Io(error),
+        }
+    }
+}
+
+/// Payload bytes of either direction, and one-way flows on the critical path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub struct Traffic {
+    /// Bytes sent by this party.
+    pub sent: u64,
+    /// Bytes received by this party.
+    pub received: u64,
+    /// One-way flows: a run of sends is one, a run of receives is one, an exchange is one.
+    pub rounds: u64,
+}
+
+impl Traffic {
+    /// Bytes of both directions.
+    pub fn total(&self) -> u64 {
+        self.sent + self.received
+    }
+
+    /// The same traffic as the peer sees it.
+    pub fn mirrored(&self) -> Self {
+        Self { sent: self.received, received: self.sent, rounds: self.rounds }
+    }
+}
+
+impl std::ops::Add for Traffic {
+    type Output = Self;
+    fn add(self, other: Self) -> Self {
+        Self {
+            sent: self.sent + other.sent,
+            received: self.received + other.received,
+            rounds: self.rounds + other.rounds,
+        }
+    }
+}
+
+impl std::ops::AddAssign for Traffic {
+    fn add_assign(&mut self, other: Self) {
+        *self = *self + other;
+    }
+}
+
+impl std::ops::Sub for Traffic {
+    type Output = Self;
+    fn sub(self, other: Self) -> Self {
+        Self {
+            sent: self.sent - other.sent,
+            received: self.received - other.received,
+            rounds: self.rounds - other.rounds,
+        }
+    }
+}
+
+/// A duplex byte channel to the other party. See the [module documentation](self).
+#[derive(Debug)]
+pub struct Channel {
+    pending: Vec<u8>,
+    writer: Writer,
+    reader: Reader,
+    traffic: Traffic,
+    flow: Flow,
+    failed: bool,
+}
+
+/// What the last call did, for counting rounds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flow {
+    Idle,
+    Sending,
+    Receiving,
+}
+
+impl Channel {
+    /// A channel over a connected TCP stream, with `TCP_NODELAY` and a writer thread.
+    pub fn tcp(stream: TcpStream) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        let writer = Writer::tcp(stream.try_clone()?)?;
+        let reader = Reader::Tcp(BufReader::with_capacity(COALESCE, stream));
+        Ok(Self::new(writer, reader))
+    }
+
+    /// Two ends of an in-memory channel.
+    pub fn pair() -> (Self, Self) {
+        let (to_b, from_a) = mpsc::channel();
+        let (to_a, from_b) = mpsc::channel();
+        let end = |queue, receiver| {
+            let reader = Reader::Memory { receiver, current: Vec::new(), position: 0, timeout: None };
+            Self::new(Writer::memory(queue), reader)
+        };
+        (end(to_b, from_b), end(to_a, from_a))
+    }
+
+    fn new(writer: Writer, reader: Reader) -> Self {
+        Self {
+            pending: Vec::new(),
+            writer,
+            reader,
+            traffic: Traffic::default(),
+            flow: Flow::Idle,
+            failed: false,
+        }
+    }
+
+    /// Sets how long a call may wait without any progress; `None`, the initial state, is for ever.
+    pub fn set_timeout(&mut self, timeout: Option<Duration>) -> Result<(), ChannelError> {
+        match &mut self.reader {
+            Reader::Tcp(stream) => {
+                stream.get_ref().set_read_timeout(timeout)?;
+                stream.get_ref().set_write_timeout(timeout)?;
+            }
+            Reader::Memory { timeout: t, .. } => *t = timeout,
+        }
+        Ok(())
+    }
+
+    /// Sends bytes; they may be kept back until the next flush.
+    pub fn send(&mut self, bytes: &[u8]) -> Result<(), ChannelError> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.count(Flow::Sending);
+        self.guard(|chan| chan.enqueue(bytes))
+    }
+
+    /// Receives exactly `len` bytes, after flushing what was sent. Memory grows as bytes arrive,
+    /// so a large `len` costs nothing until the peer has paid for it.
+    pub fn recv(&mut self, len: usize) -> Result<Vec<u8>, ChannelError> {
+        if len == 0 {
+            return Ok(Vec::new());
+        }
+        self.count(Flow::Receiving);
+        self.guard(|chan| {
+            chan.push_pending()?;
+            chan.read(len)
+        })
+    }
+
+    /// Sends `mine` and receives `theirs` bytes: both parties call this at once, and it counts
+    /// as one round.
+    pub fn exchange(&mut self, mine: &[u8], theirs: usize) -> Result<Vec<u8>, ChannelError> {
+        if mine.is_empty() && theirs == 0 {
+            return Ok(Vec::new());
+        }
+        self.traffic.rounds += 1;
+        self.flow = Flow::Idle;
+        self.guard(|chan| {
+            chan.enqueue(mine)?;
+            chan.push_pending()?;
+            chan.read(theirs)
+        })
+    }
+
+    /// Hands everything sent so far to the transport.
+    pub fn flush(&mut self) -> Result<(), ChannelError> {
+        self.guard(Self::push_pending)
+    }
+
+    /// What passed since the channel was made.
+    pub fn traffic(&self) -> Traffic {
+        self.traffic
+    }
+
+    /// Starts a new phase: the next call begins a new flow, so that the rounds of phases add up.
+    pub fn mark_phase(&mut self) {
+        self.flow = Flow::Idle;
+    }
+
+    fn count(&mut self, flow: Flow) {
+        if self.flow != flow {
+            self.traffic.rounds += 1;
+            self.flow = flow;
+        }
+    }
+
+    /// Runs one step and remembers whether it failed.
+    fn guard<T>(
+        &mut self,
+        step: impl FnOnce(&mut Self) -> Result<T, ChannelError>,
+    ) -> Result<T, ChannelError> {
+        if self.failed {
+            return Err(ChannelError::Failed);
+        }
+        let result = step(self);
+        self.failed = result.is_err();
+        result
+    }
+
+    fn enqueue(&mut self, bytes: &[u8]) -> Result<(), ChannelError> {
+        self.traffic.sent += bytes.len() as u64;
+        self.pending.extend_from_slice(bytes);
+        if self.pending.len() >= COALESCE {
+            self.push_pending()?;
+        }
+        Ok(())
+    }
+
+    fn push_pending(&mut self) -> Result<(), ChannelError> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        self.writer.write(std::mem::take(&mut self.pending))
+    }
+
+    fn read(&mut self, len: usize) -> Result<Vec<u8>, ChannelError> {
+        let mut bytes = Vec::new();
+        while bytes.len() < len {
+            let start = bytes.len();
+            // At most doubles, and at most what has been paid for plus one step.
+            let step = (len - start).min(READ_STEP.max(start));
+            bytes.resize(start + step, 0);
+            self.reader.read_exact(&mut bytes[start..])?;
+        }
+        self.traffic.received += len as u64;
+        Ok(bytes)
+    }
+}
+
+impl Drop for Channel {
+    fn drop(&mut self) {
+        if !self.failed {
+            // The peer may be gone already; there is nobody left to tell.
+            let _ = self.push_pending();
+        } else if let Reader::Tcp(stream) = &self.reader {
+            // A writer stuck on a dead peer must not keep us.
+            let _ = stream.get_ref().shutdown(Shutdown::Both);
+        }
+        self.writer.close();
+    }
+}
+
+/// The sending half: a queue, and for TCP the thread that empties it.
+#[derive(Debug)]
+struct Writer {
+    queue: Option<Sender<Vec<u8>>>,
+    thread: Option<JoinHandle<io::Result<()>>>,
+}
+
+impl Writer {
+    fn memory(queue: Sender<Vec<u8>>) -> Self {
+        Self { queue: Some(queue), thread: None }
+    }
+
+    fn tcp(mut stream: TcpStream) -> io::Result<Self> {
+        let (queue, receiver) = mpsc::channel::<Vec<u8>>();
+        let thread = std::thread::Builder::new().name("copriv-writer".into()).spawn(move || {
+            for bytes in receiver {
+                stream.write_all(&bytes)?;
+            }
+            // Half-close: the peer still reads what is under way.
+            let _ = stream.shutdown(Shutdown::Write);
+            Ok(())
+        })?;
+        Ok(Self { queue: Some(queue), thread: Some(thread) })
+    }
+
+    fn write(&mut self, bytes: Vec<u8>) -> Result<(), ChannelError> {
+        let queue = self.queue.as_ref().ok_or(ChannelError::Failed)?;
+        if queue.send(bytes).is_ok() {
+            return Ok(());
+        }
+        // The receiving end is gone: the peer (memory) or the writer thread, which knows why.
+        Err(self.close().unwrap_or(ChannelError::PeerClosed))
+    }
+
+    /// Lets the queue run dry, waits for the thread, and gives its error.
+    fn close(&mut self) -> Option<ChannelError> {
+        self.queue = None;
+        let result = self.thread.take()?.join();
+        match result {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.into()),
+            Err(_) => Some(ChannelError::Failed),
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Reader {
+    Tcp(BufReader<TcpStream>),
+    Memory { receiver: Receiver<Vec<u8>>, current: Vec<u8>, position: usize, timeout: Option<Duration> },
+}
+
+impl Reader {
+    fn read_exact(&mut self, mut out: &mut [u8]) -> Result<(), ChannelError> {
+        match self {
+            Self::Tcp(stream) => Ok(stream.read_exact(out)?),
+            Self::Memory { receiver, current, position, timeout } => {
+                while !out.is_empty() {
+                    if *position == current.len() {
+                        *current = next_chunk(receiver, *timeout)?;
+                        *position = 0;
+                    }
+                    let n = out.len().min(current.len() - *position);
+                    out[..n].copy_from_slice(&current[*position..*position + n]);
+                    *position += n;
+                    out = &mut out[n..];
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+fn next_chunk(receiver: &Receiver<Vec<u8>>, timeout: Option<Duration>) -> Result<Vec<u8>, ChannelError> {
+    match timeout {
+        None => receiver.recv().map_err(|_| ChannelError::PeerClosed),
+        Some(limit) => receiver.recv_timeout(limit).map_err(|error| match error {
+            RecvTimeoutError::Timeout => ChannelError::Timeout,
+            RecvTimeoutError::Disconnected => ChannelError::PeerClosed,
+        }),
+    }
+}

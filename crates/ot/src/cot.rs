@@ -1,0 +1,294 @@
+//! Correlated OT over Z_2^l, from random OTs.
+//!
+//! Ideal functionality: the sender inputs `delta`, the receiver a bit `c`; they get shares with
+//! `sender_share + receiver_share = c * delta (mod 2^l)`. With pads `p_0, p_1` of a random OT
+//! (Asharov, Lindell, Schneider, Zohner, eprint 2016/602):
+//!
+//! ```text
+//! sender:   share = -p_0           message = delta + p_0 - p_1     l bits
+//! receiver: share = p_c + c * message
+//! ```
+//!
+//! A random OT whose random choice `r` is not the wanted `c` is derandomised by the flip
+//! `f = c ^ r`, one bit sent by the receiver: the sender swaps its pads when `f = 1`.
+//!
+//! # Security
+//! The message is masked by the pad that the receiver does not have, the flip by the random
+//! choice; each pad is used once because the random OTs are consumed.
+
+use crate::error::{check_message, check_range};
+use crate::rot::{check_count, low, read_flips, select, spread};
+use crate::wire::{BitReader, BitWriter, mask, packed_len};
+use crate::{OtError, RotReceiver, RotSender};
+
+/// Bytes of the message of `n` correlated OTs of `l` bits.
+pub const fn message_bytes(n: usize, l: u32) -> u64 {
+    packed_len(n, l) as u64
+}
+
+/// The sender's side after the receiver's `flips`: its message and its shares.
+pub fn sender(rots: RotSender, flips: &[u8], l: u32, delta: &[u64]) -> Result<(Vec<u8>, Vec<u64>), OtError> {
+    let flips = read_flips(flips, rots.len())?;
+    send(&rots, |k| flips[k], l, delta)
+}
+
+/// The sender's side when the receiver's choices were fixed at the extension: no flips.
+pub fn sender_chosen(rots: RotSender, l: u32, delta: &[u64]) -> Result<(Vec<u8>, Vec<u64>), OtError> {
+    send(&rots, |_| 0, l, delta)
+}
+
+fn send(
+    rots: &RotSender,
+    flip: impl Fn(usize) -> u8,
+    l: u32,
+    delta: &[u64],
+) -> Result<(Vec<u8>, Vec<u64>), OtError> {
+    check_width(l)?;
+    check_count("deltas", rots.len(), delta.len())?;
+    let mut message = BitWriter::with_capacity(packed_len(delta.len(), l));
+    let mut shares = Vec::with_capacity(delta.len());
+    rots.for_each(|k, zero, one| {
+        let flip = flip(k);
+        let p0 = low(select(flip, zero, one));
+        let p1 = low(select(flip, one, zero));
+        message.write(delta[k].wrapping_add(p0).wrapping_sub(p1), l);
+        shares.push(p0.wrapping_neg() & mask(l));
+    });
+    Ok((message.finish(), shares))
+}
+
+/// The receiver's side: its shares, from the sender's message. The choices are those given to
+/// [`RotReceiver::flips`].
+pub fn receiver(rots: RotReceiver, choices: &[bool], l: u32, message: &[u8]) -> Result<Vec<u64>, OtError> {
+    check_count("choices", rots.len(), choices.len())?;
+    receive(&rots, |k, _| u8::from(choices[k]), l, message)
+}
+
+/// The receiver's side when its choices were fixed at the extension.
+pub fn receiver_chosen(rots: RotReceiver, l: u32, message: &[u8]) -> Result<Vec<u64>, OtError> {
+    receive(&rots, |_, choice| choice, l, message)
+}
+
+fn receive(
+    rots: &RotReceiver,
+    choice: impl Fn(usize, u8) -> u8,
+    l: u32,
+    message: &[u8],
+) -> Result<Vec<u64>, OtError> {
+    check_width(l)?;
+    check_message("correlated OT", packed_len(rots.len(), l), message.len())?;
+    let mut reader = BitReader::new(message);
+    let mut masked = Vec::with_capacity(rots.len());
+    for _ in 0..rots.len() {
+        masked.push(reader.read(l)?);
+    }
+    reader.finish()?;
+    rots.for_each(|k, random, pad| {
+        let chosen = masked[k] & low(spread(choice(k, random)));
+        masked[k] = low(pad).wrapping_add(chosen) & mask(l);
+    });
+    Ok(masked)
+}
+
+/// Bytes of the message of [`vector_sender`]: one bit string, padded to a byte once.
+pub fn vector_bytes(widths: &[u32], d: usize) -> u64 {
+    let bits: u128 = widths.iter().map(|&w| u128::from(w) * d as u128).sum();
+    bits.div_ceil(8) as u64
+}
+
+/// Correlated OTs on vectors, the step of a matrix product: OT `i` has a `delta` of `d` entries
+/// of `widths[i]` bits, and the receiver's choices were fixed at the extension.
+///
+/// `delta(i, out)` fills in the vector of OT `i`; `sink(i, shares)` gets the sender's shares.
+/// Returns the message.
+pub fn vector_sender(
+    rots: RotSender,
+    widths: &[u32],
+    d: usize,
+    delta: impl Fn(usize, &mut [u64]),
+    mut sink: impl FnMut(usize, &[u64]),
+) -> Result<Vec<u8>, OtError> {
+    check_widths(rots.len(), widths)?;
+    let mut message = BitWriter::with_capacity(vector_bytes(widths, d) as usize);
+    let mut values = vec![0; d];
+    rots.for_each_long(
+        |k| pad_blocks(widths[k], d),
+        |k, zero, one| {
+            let l = widths[k];
+            delta(k, &mut values);
+            let pads = PadReader::new(zero, l).zip(PadReader::new(one, l));
+            for (value, (p0, p1)) in values.iter_mut().zip(pads) {
+                message.write(value.wrapping_add(p0).wrapping_sub(p1), l);
+                *value = p0.wrapping_neg() & mask(l);
+            }
+            sink(k, &values);
+        },
+    );
+    Ok(message.finish())
+}
+
+/// The receiver's side of [`vector_sender`]: `sink(i, shares)` gets its shares of OT `i`.
+pub fn vector_receiver(
+    rots: RotReceiver,
+    widths: &[u32],
+    d: usize,
+    message: &[u8],
+    mut sink: impl FnMut(usize, &[u64]),
+) -> Result<(), OtError> {
+    check_widths(rots.len(), widths)?;
+    check_message("correlated OT of vectors", vector_bytes(widths, d) as usize, message.len())?;
+    let mut reader = BitReader::new(message);
+    let mut values = vec![0; d];
+    let mut truncated = None;
+    rots.for_each_long(
+        |k| pad_blocks(widths[k], d),
+        |k, choice, pad| {
+            let l = widths[k];
+            let chosen = low(spread(choice));
+            for (value, pad) in values.iter_mut().zip(PadReader::new(pad, l)) {
+                match reader.read(l) {
+                    Ok(masked) => *value = pad.wrapping_add(masked & chosen) & mask(l),
+                    Err(error) => truncated = Some(error),
+                }
+            }
+            sink(k, &values);
+        },
+    );
+    reader.finish()?;
+    truncated.map_or(Ok(()), |error| Err(error.into()))
+}
+
+/// Blocks of pad for `d` values of `l` bits.
+fn pad_blocks(l: u32, d: usize) -> usize {
+    packed_len(d, l).div_ceil(16)
+}
+
+/// The values that a long pad masks: `l` bits each, without gaps.
+struct PadReader<'a> {
+    words: &'a [u64],
+    position: usize,
+    l: u32,
+}
+
+impl<'a> PadReader<'a> {
+    fn new(blocks: &'a [u128], l: u32) -> Self {
+        Self { words: bytemuck::cast_slice(blocks), position: 0, l }
+    }
+}
+
+impl Iterator for PadReader<'_> {
+    type Item = u64;
+
+    #[inline]
+    fn next(&mut self) -> Option<u64> {
+        let (word, shift) = (self.position / 64, self.position as u32 % 64);
+        self.position += self.l as usize;
+        let first = self.words.get(word)? >> shift;
+        let second = if shift + self.l > 64 { self.words.get(word + 1)? << (64 - shift) } else { 0 };
+        Some((first | second) & mask(self.l))
+    }
+}
+
+fn check_width(l: u32) -> Result<(), OtError> {
+    check_range("width of a correlated OT", u64::from(l), 1, 64)
+}
+
+fn check_widths(rots: usize, widths: &[u32]) -> Result<(), OtError> {
+    check_count("widths", rots, widths.len())?;
+    widths.iter().try_for_each(|&l| check_width(l))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dealer::Dealer;
+    use rand::Rng;
+
+    fn check_sum(s: &[u64], r: &[u64], choices: &[bool], delta: &[u64], l: u32) {
+        for i in 0..s.len() {
+            let expected = if choices[i] { delta[i] } else { 0 };
+            assert_eq!(s[i].wrapping_add(r[i]) & mask(l), expected & mask(l));
+            assert!(s[i] <= mask(l) && r[i] <= mask(l));
+        }
+    }
+
+    #[test]
+    fn matches_the_ideal_functionality_at_all_sizes_and_widths() {
+        let mut dealer = Dealer::new(11);
+        for n in 0..300 {
+            let l = n as u32 % 64 + 1;
+            let (choices, delta) = (dealer.bits(n), dealer.values(n, 64));
+            let (s, r) = dealer.rots(n);
+            let flips = r.flips(&choices);
+            assert_eq!(flips.len(), n.div_ceil(8));
+            let (message, sent) = sender(s, &flips, l, &delta).unwrap();
+            assert_eq!(message.len() as u64, message_bytes(n, l));
+            let received = receiver(r, &choices, l, &message).unwrap();
+            check_sum(&sent, &received, &choices, &delta, l);
+
+            let (s, r) = dealer.chosen(&choices);
+            let (message, sent) = sender_chosen(s, l, &delta).unwrap();
+            let received = receiver_chosen(r, l, &message).unwrap();
+            check_sum(&sent, &received, &choices, &delta, l);
+        }
+    }
+
+    #[test]
+    fn vectors_match_the_ideal_functionality() {
+        let mut dealer = Dealer::new(12);
+        for round in 0..120 {
+            let n = round % 13;
+            let d = [1, 2, 3, 7, 64, 100][round % 6];
+            let widths: Vec<u32> = (0..n).map(|_| dealer.rng.next_u32() % 64 + 1).collect();
+            let choices = dealer.bits(n);
+            let deltas: Vec<Vec<u64>> = (0..n).map(|_| dealer.values(d, 64)).collect();
+            let (s, r) = dealer.chosen(&choices);
+            let mut sent = Vec::new();
+            let message = vector_sender(
+                s,
+                &widths,
+                d,
+                |i, out| out.copy_from_slice(&deltas[i]),
+                |_, shares| sent.push(shares.to_vec()),
+            )
+            .unwrap();
+            assert_eq!(message.len() as u64, vector_bytes(&widths, d));
+            let mut count = 0;
+            vector_receiver(r, &widths, d, &message, |i, shares| {
+                check_sum(&sent[i], shares, &vec![choices[i]; d], &deltas[i], widths[i]);
+                count += 1;
+            })
+            .unwrap();
+            assert_eq!(count, n);
+        }
+    }
+
+    #[test]
+    fn wrong_lengths_and_widths_are_errors() {
+        let mut dealer = Dealer::new(13);
+        let delta = [1; 10];
+        let choices = [true; 10];
+        let flips = [0; 2];
+        for bad in [&[][..], &[0], &[0; 3], &[0, 4]] {
+            assert!(sender(dealer.rots(10).0, bad, 8, &delta).is_err());
+        }
+        for l in [0, 65, u32::MAX] {
+            assert!(sender(dealer.rots(10).0, &flips, l, &delta).is_err());
+            assert!(receiver(dealer.rots(10).1, &choices, l, &[]).is_err());
+            assert!(vector_receiver(dealer.rots(1).1, &[l], 1, &[], |_, _| {}).is_err());
+        }
+        assert!(sender(dealer.rots(10).0, &flips, 8, &delta[..9]).is_err());
+        assert!(receiver(dealer.rots(10).1, &choices[..9], 8, &[0; 10]).is_err());
+        for len in [0, 9, 11] {
+            assert!(receiver(dealer.rots(10).1, &choices, 8, &vec![0; len]).is_err());
+            let result = vector_receiver(dealer.rots(2).1, &[8, 8], 5, &vec![0; len], |_, _| {});
+            assert!(result.is_err());
+        }
+        // Ten values of seven bits leave two bits of padding.
+        let mut message = [0; 9];
+        message[8] = 0x80;
+        assert!(receiver(dealer.rots(10).1, &choices, 7, &message).is_err());
+        message[8] = 0x20;
+        assert!(receiver(dealer.rots(10).1, &choices, 7, &message).is_ok());
+    }
+}

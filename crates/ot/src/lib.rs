@@ -1,0 +1,48 @@
+//! Oblivious transfer for two-party computation: channels that count every byte, base OT,
+//! OT extension in both directions from one set-up, and the correlations built from it.
+//!
+//! The layers, from the wire upwards:
+//!
+//! | module | what | protocol |
+//! |---|---|---|
+//! | [`channel`] | duplex byte channel with a traffic counter | |
+//! | [`wire`] | packing to the bit | |
+//! | [`base_ot`] | public-key OT on Ristretto | endemic OT, eprint 2019/706 |
+//! | [`hash`] | tweakable correlation-robust hash | TMMO, eprint 2019/074 |
+//! | [`iknp`] | OT extension, sans-IO | IKNP, CRYPTO 2003 |
+//! | [`extension`] | both directions over a channel | |
+//! | [`rot`] | random OTs, each usable once | |
+//! | [`cot`], [`one_of_n`], [`triples`] | correlations, derandomised online | |
+//!
+//! # Security
+//!
+//! Everything here is for **honest-but-curious** parties with 128 bits of computational
+//! security. Malformed messages give an error and never a panic, but a party that deviates from
+//! the protocol in well-formed messages is not caught. Secrets are zeroised on drop and no
+//! branch or address depends on them, except where a doc comment says so.
+#![warn(missing_docs)]
+
+#[cfg(not(target_endian = "little"))]
+compile_error!("copriv-ot lays blocks out in memory as they travel: little-endian targets only");
+
+pub mod base_ot;
+pub mod channel;
+pub mod cot;
+mod error;
+pub mod extension;
+pub mod hash;
+pub mod iknp;
+pub mod one_of_n;
+mod prg;
+pub mod rot;
+mod transpose;
+pub mod triples;
+pub mod wire;
+
+pub use channel::{Channel, ChannelError, Traffic};
+pub use error::OtError;
+pub use extension::{OtExtension, Role, extend_bytes, setup_traffic};
+pub use rot::{RotReceiver, RotSender};
+
+#[cfg(test)]
+mod dealer;

@@ -1,0 +1,337 @@
+//! Random OTs, each usable once.
+//!
+//! The sender of OT `i` holds a row `q_i` and one `Delta` for all, the receiver a choice bit
+//! `r_i` and `t_i = q_i ^ r_i Delta`. The pads are `H(q_i)`, `H(q_i ^ Delta)` and `H(t_i)`, with
+//! the tweakable [`hash`](crate::hash); block `j` of a pad of any length is hashed under the
+//! tweak `(i, j)`.
+//!
+//! Neither type can be cloned, every protocol consumes the value, and [`RotSender::take`] moves
+//! correlations out: the type system keeps a pad from being used twice within a process.
+
+use std::sync::Arc;
+
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::OtError;
+use crate::error::check_argument;
+use crate::hash::{BATCH, PadHash};
+use crate::wire;
+
+/// Pad blocks expanded at a time for long pads.
+const STREAM_BLOCKS: usize = 512;
+
+/// The sender's half of a batch of random OTs: two pads for each.
+#[derive(Debug)]
+pub struct RotSender {
+    rows: Rows,
+    delta: Zeroizing<u128>,
+}
+
+/// The receiver's half of a batch of random OTs: a choice bit and that pad for each.
+#[derive(Debug)]
+pub struct RotReceiver {
+    rows: Rows,
+    choices: Zeroizing<Vec<u8>>,
+}
+
+impl RotSender {
+    pub(crate) fn new(hash: Arc<PadHash>, first: u64, delta: u128, rows: Zeroizing<Vec<u128>>) -> Self {
+        Self { rows: Rows::new(hash, first, rows), delta: Zeroizing::new(delta) }
+    }
+
+    /// Random OTs left.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether none is left.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Splits off the first `n`.
+    pub fn take(&mut self, n: usize) -> Result<Self, OtError> {
+        Ok(Self { rows: self.rows.take(n)?, delta: self.delta.clone() })
+    }
+
+    /// Both pads of each random OT, 128 bits each.
+    pub fn into_pads(self) -> Zeroizing<Vec<[u128; 2]>> {
+        let mut pads = Zeroizing::new(Vec::with_capacity(self.len()));
+        self.for_each(|_, zero, one| pads.push([zero, one]));
+        pads
+    }
+
+    /// Calls `use_pads(k, pad_0, pad_1)` for the first pad blocks of the `k`-th OT, in order.
+    pub(crate) fn for_each(&self, mut use_pads: impl FnMut(usize, u128, u128)) {
+        let mut zero = Zeroizing::new([0; BATCH]);
+        let mut one = Zeroizing::new([0; BATCH]);
+        for (c, rows) in self.rows.left().chunks(BATCH).enumerate() {
+            let start = c * BATCH;
+            let (zero, one) = (&mut zero[..rows.len()], &mut one[..rows.len()]);
+            zero.copy_from_slice(rows);
+            for (one, row) in one.iter_mut().zip(rows) {
+                *one = row ^ *self.delta;
+            }
+            let first = self.rows.first + start as u64;
+            self.rows.hash.first_blocks(first, zero);
+            self.rows.hash.first_blocks(first, one);
+            for (k, (&zero, &one)) in zero.iter().zip(one.iter()).enumerate() {
+                use_pads(start + k, zero, one);
+            }
+        }
+    }
+
+    /// Calls `use_pads(k, pad_0, pad_1)` with pads of `blocks(k)` blocks, in order.
+    pub(crate) fn for_each_long(
+        &self,
+        blocks: impl Fn(usize) -> usize,
+        mut use_pads: impl FnMut(usize, &[u128], &[u128]),
+    ) {
+        let mut white = Zeroizing::new([0; 2 * BATCH]);
+        let mut pads = Zeroizing::new(Vec::new());
+        for (c, rows) in self.rows.left().chunks(BATCH).enumerate() {
+            let white = &mut white[..2 * rows.len()];
+            for (pair, row) in white.chunks_exact_mut(2).zip(rows) {
+                pair.copy_from_slice(&[*row, row ^ *self.delta]);
+            }
+            self.rows.hash.whiten(white);
+            for (k, pair) in white.chunks_exact(2).enumerate() {
+                let k = c * BATCH + k;
+                let n = blocks(k);
+                resize(&mut pads, 2 * n);
+                let (zero, one) = pads.split_at_mut(n);
+                let index = self.rows.first + k as u64;
+                self.rows.hash.blocks_of(index, pair[0], zero);
+                self.rows.hash.blocks_of(index, pair[1], one);
+                use_pads(k, zero, one);
+            }
+        }
+    }
+}
+
+impl RotReceiver {
+    pub(crate) fn new(
+        hash: Arc<PadHash>,
+        first: u64,
+        choices: Zeroizing<Vec<u8>>,
+        rows: Zeroizing<Vec<u128>>,
+    ) -> Self {
+        debug_assert_eq!(choices.len(), rows.len());
+        Self { rows: Rows::new(hash, first, rows), choices }
+    }
+
+    /// Random OTs left.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether none is left.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Splits off the first `n`.
+    pub fn take(&mut self, n: usize) -> Result<Self, OtError> {
+        let start = self.rows.cursor;
+        let rows = self.rows.take(n)?;
+        let choices = Zeroizing::new(self.choices[start..start + n].to_vec());
+        self.choices[start..start + n].zeroize();
+        Ok(Self { rows, choices })
+    }
+
+    /// The choice bits of the random OTs left.
+    pub fn choices(&self) -> Vec<bool> {
+        self.choice_bytes().iter().map(|&c| c == 1).collect()
+    }
+
+    /// The receiver's derandomisation message: packed `choices ^ random choices`, one bit an OT.
+    ///
+    /// # Panics
+    /// If there are not exactly as many choices as random OTs left.
+    pub fn flips(&self, choices: &[bool]) -> Vec<u8> {
+        assert_eq!(choices.len(), self.len(), "one choice for each random OT");
+        let flips: Vec<bool> = choices
+            .iter()
+            .zip(self.choice_bytes())
+            .map(|(&choice, &random)| choice ^ (random == 1))
+            .collect();
+        wire::pack_bits(&flips)
+    }
+
+    /// Choice bit and chosen pad of each random OT, 128 bits each.
+    pub fn into_pads(self) -> Zeroizing<Vec<u128>> {
+        let mut pads = Zeroizing::new(Vec::with_capacity(self.len()));
+        self.for_each(|_, _, pad| pads.push(pad));
+        pads
+    }
+
+    /// The choice bits left, one a byte.
+    pub(crate) fn choice_bytes(&self) -> &[u8] {
+        &self.choices[self.rows.cursor..]
+    }
+
+    /// Calls `use_pad(k, choice, pad)` for the first pad block of the `k`-th OT, in order.
+    pub(crate) fn for_each(&self, mut use_pad: impl FnMut(usize, u8, u128)) {
+        let mut pads = Zeroizing::new([0; BATCH]);
+        let choices = self.choice_bytes();
+        for (c, rows) in self.rows.left().chunks(BATCH).enumerate() {
+            let start = c * BATCH;
+            let pads = &mut pads[..rows.len()];
+            pads.copy_from_slice(rows);
+            let first = self.rows.first + start as u64;
+            self.rows.hash.first_blocks(first, pads);
+            for (k, &pad) in pads.iter().enumerate() {
+                use_pad(start + k, choices[start + k], pad);
+            }
+        }
+    }
+
+    /// Calls `use_pad(k, choice, pad)` with pads of `blocks(k)` blocks, in order.
+    pub(crate) fn for_each_long(
+        &self,
+        blocks: impl Fn(usize) -> usize,
+        mut use_pad: impl FnMut(usize, u8, &[u128]),
+    ) {
+        let mut white = Zeroizing::new([0; BATCH]);
+        let mut pad = Zeroizing::new(Vec::new());
+        let choices = self.choice_bytes();
+        for (c, rows) in self.rows.left().chunks(BATCH).enumerate() {
+            let white = &mut white[..rows.len()];
+            white.copy_from_slice(rows);
+            self.rows.hash.whiten(white);
+            for (k, &white) in white.iter().enumerate() {
+                let k = c * BATCH + k;
+                resize(&mut pad, blocks(k));
+                let index = self.rows.first + k as u64;
+                self.rows.hash.blocks_of(index, white, &mut pad);
+                use_pad(k, choices[k], &pad);
+            }
+        }
+    }
+}
+
+/// Resizes a secret buffer without leaving a copy behind.
+fn resize(buffer: &mut Zeroizing<Vec<u128>>, len: usize) {
+    if len > buffer.capacity() {
+        *buffer = Zeroizing::new(Vec::with_capacity(len.next_multiple_of(STREAM_BLOCKS)));
+    }
+    buffer.resize(len, 0);
+}
+
+/// Rows of consecutive OTs, consumed from the front.
+#[derive(Debug)]
+struct Rows {
+    hash: Arc<PadHash>,
+    /// Index in the connection of the first row left.
+    first: u64,
+    rows: Zeroizing<Vec<u128>>,
+    cursor: usize,
+}
+
+impl Rows {
+    fn new(hash: Arc<PadHash>, first: u64, rows: Zeroizing<Vec<u128>>) -> Self {
+        Self { hash, first, rows, cursor: 0 }
+    }
+
+    fn len(&self) -> usize {
+        self.rows.len() - self.cursor
+    }
+
+    fn left(&self) -> &[u128] {
+        &self.rows[self.cursor..]
+    }
+
+    fn take(&mut self, n: usize) -> Result<Self, OtError> {
+        if n > self.len() {
+            return Err(OtError::Exhausted { asked: n, left: self.len() });
+        }
+        let taken = &mut self.rows[self.cursor..self.cursor + n];
+        let rows = Zeroizing::new(taken.to_vec());
+        taken.zeroize();
+        let first = self.first;
+        self.cursor += n;
+        self.first += n as u64;
+        Ok(Self::new(Arc::clone(&self.hash), first, rows))
+    }
+}
+
+/// The low 64 bits of a pad.
+#[inline]
+pub(crate) fn low(pad: u128) -> u64 {
+    pad as u64
+}
+
+/// Unpacks the receiver's flips for `n` OTs, or none.
+pub(crate) fn read_flips(flips: &[u8], n: usize) -> Result<Vec<u8>, OtError> {
+    Ok(wire::unpack_bits(flips, n)?.into_iter().map(u8::from).collect())
+}
+
+/// Checks that a local argument has one entry for each OT.
+pub(crate) fn check_count(what: &'static str, rots: usize, got: usize) -> Result<(), OtError> {
+    check_argument(what, rots, got)
+}
+
+/// Selects `if_one` when `bit` is 1 and `if_zero` when it is 0, without a branch.
+#[inline]
+pub(crate) fn select(bit: u8, if_zero: u128, if_one: u128) -> u128 {
+    if_zero ^ (if_zero ^ if_one) & spread(bit)
+}
+
+/// All ones when `bit` is 1, zero when it is 0.
+#[inline]
+pub(crate) fn spread(bit: u8) -> u128 {
+    u128::from(bit).wrapping_neg()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dealer::Dealer;
+
+    #[test]
+    fn taking_splits_and_exhausts() {
+        let mut dealer = Dealer::new(1);
+        let (mut sender, mut receiver) = dealer.rots(300);
+        let (whole_s, whole_r) = Dealer::new(1).rots(300);
+        let whole_choices = receiver.choices();
+        let (whole_s, whole_r) = (whole_s.into_pads(), whole_r.into_pads());
+        let mut at = 0;
+        for n in [0, 1, 7, 128, 130] {
+            let (s, r) = (sender.take(n).unwrap(), receiver.take(n).unwrap());
+            assert_eq!((s.len(), r.len()), (n, n));
+            assert_eq!(r.choices(), whole_choices[at..at + n]);
+            // A split pad is the pad of the whole: indices travel along.
+            assert_eq!(s.into_pads()[..], whole_s[at..at + n]);
+            assert_eq!(r.into_pads()[..], whole_r[at..at + n]);
+            at += n;
+        }
+        assert_eq!(sender.len(), 300 - at);
+        let error = sender.take(300 - at + 1).unwrap_err();
+        assert!(matches!(error, OtError::Exhausted { asked: 35, left: 34 }));
+        assert!(receiver.take(35).is_err());
+        assert!(sender.take(34).is_ok() && receiver.take(34).is_ok());
+        assert!(sender.is_empty() && receiver.is_empty());
+    }
+
+    #[test]
+    fn long_pads_agree_and_start_with_the_short_ones() {
+        let (sender, receiver) = Dealer::new(2).rots(150);
+        let blocks = |k: usize| k % 5;
+        let mut sent = Vec::new();
+        sender.for_each_long(blocks, |_, zero, one| {
+            sent.push([zero.to_vec(), one.to_vec()]);
+        });
+        receiver.for_each_long(blocks, |k, choice, pad| {
+            assert_eq!(pad.len(), blocks(k));
+            assert_eq!(sent[k][usize::from(choice)], pad);
+            if !pad.is_empty() {
+                assert_ne!(sent[k][usize::from(1 - choice)], pad);
+            }
+        });
+        for (k, pads) in sender.into_pads().iter().enumerate() {
+            for e in 0..2 {
+                assert!(sent[k][e].first().is_none_or(|&block| block == pads[e]));
+            }
+        }
+    }
+}
