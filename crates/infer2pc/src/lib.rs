@@ -1,1 +1,36 @@
-//! infer2pc
+//! Private evaluation of an integer model by two parties.
+//!
+//! The server keeps its weights, the client its image; values are additively shared in
+//! `Z_2^ring`, as a [`copriv_plan::Plan`] says. [`Server`] and [`Client`] are the two ends of
+//! a session; each inference has an offline part, independent of the image, and an online
+//! part. Results equal [`copriv_model::execute`] bit for bit, and the bytes equal
+//! [`copriv_plan::Plan::predict`].
+//!
+//! | module | protocol | source |
+//! |---|---|---|
+//! | [`compare`] | millionaires, DReLU | CrypTFlow2, eprint 2020/1002 |
+//! | [`convert`] | B2A, MUX, truncate-and-reduce, extension | SiRNN, eprint 2021/459; PrivQuant |
+//! | [`select`] | clamp, ReLU, max pool, argmax | CrypTFlow2 |
+//! | [`product`] | `W * r` by correlated OT | Gilboa; SecureML |
+//! | [`engine`] | the steps of a plan, offline and online | |
+//! | [`session`] | handshake, set-up, server and client | |
+//!
+//! # Security
+//!
+//! Both parties follow the protocol (semi-honest). See SECURITY.md for what each learns.
+#![forbid(unsafe_code)]
+
+pub mod compare;
+pub mod convert;
+pub mod engine;
+mod error;
+mod party;
+pub mod product;
+pub mod select;
+pub mod session;
+
+pub use copriv_ot::{Channel, Role};
+pub use engine::Material;
+pub use error::Error;
+pub use party::{OtStock, Party};
+pub use session::{Client, Report, Reveal, Server};

@@ -242,10 +242,14 @@ pub(crate) fn check(graph: &Graph) -> Result<(), ModelError> {
     if graph.output >= graph.nodes.len() {
         return Err(ModelError::graph(&graph.name, "the output names no node"));
     }
+    let read: HashSet<NodeId> = graph.nodes.iter().flat_map(|n| n.inputs.iter().copied()).collect();
     let mut names = HashSet::new();
     for (id, node) in graph.nodes.iter().enumerate() {
         if !names.insert(node.name.as_str()) {
             return Err(ModelError::graph(&node.name, "the name is used twice"));
+        }
+        if id != graph.output && !read.contains(&id) {
+            return Err(ModelError::graph(&node.name, "nothing reads its value"));
         }
         if node.inputs.iter().any(|&i| i >= id) {
             return Err(ModelError::graph(&node.name, "an operand stands behind its user"));

@@ -1,1 +1,27 @@
-//! plan
+//! From an integer model to a two-party program, priced to the byte.
+//!
+//! [`Plan::new`] lowers a [`copriv_model::Graph`] to [`Step`]s: which protocol runs, in which
+//! ring, on how many elements. `copriv-infer2pc` executes exactly these steps, and
+//! [`Plan::predict`] gives the bytes and rounds that it will send, per layer and phase -
+//! *equal* to the measured ones, which the tests of `copriv-infer2pc` check.
+//!
+//! The structure that both need (digits of a comparison, the order of a product's OTs) lives
+//! here, so that the engine and the price cannot drift apart.
+#![forbid(unsafe_code)]
+
+pub mod comparison;
+mod error;
+mod lower;
+pub mod ot;
+pub mod price;
+pub mod product;
+mod rings;
+pub mod step;
+pub mod traffic;
+
+pub use comparison::Comparison;
+pub use error::PlanError;
+pub use price::{LayerPrice, Prediction};
+pub use product::Product;
+pub use step::{Plan, Step, StepId, StepKind};
+pub use traffic::{Flow, Traffic};

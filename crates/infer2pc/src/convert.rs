@@ -1,0 +1,96 @@
+//! Conversions between shares of bits and of ring elements, and between rings.
+
+use copriv_model::kernel::mask;
+
+use crate::compare::{greater, wrap};
+use crate::error::Result;
+use crate::party::{Cot, cross_cot, server_cot};
+use crate::{OtStock, Party};
+
+/// XOR shares of bits to additive shares in `Z_2^ring` (CrypTFlow2 section 4.1.1):
+/// `b = b_s + b_c - 2 b_s b_c`, so the product is needed modulo `2^(ring-1)` only.
+///
+/// # Errors
+/// The peer or the connection failed, as in every protocol below.
+pub fn b2a(party: &mut Party, stock: &mut OtStock, ring: u32, bits: &[bool]) -> Result<Vec<u64>> {
+    if ring <= 1 {
+        return Ok(bits.iter().map(|&b| u64::from(b) & mask(ring)).collect());
+    }
+    let products = if party.is_server() {
+        let deltas: Vec<u64> = bits.iter().map(|&b| u64::from(b)).collect();
+        server_cot(party, stock, ring - 1, Cot::Deltas(&deltas))?
+    } else {
+        server_cot(party, stock, ring - 1, Cot::Choices(bits))?
+    };
+    let arithmetic = |(&b, c): (&bool, &u64)| u64::from(b).wrapping_sub(c << 1) & mask(ring);
+    Ok(bits.iter().zip(&products).map(arithmetic).collect())
+}
+
+/// `b * x` for a shared bit and a shared value (CrypTFlow2 section 4.1.2), by a correlated OT
+/// in each direction: `b x = (b_s ^ b_c) x_s + (b_s ^ b_c) x_c`.
+pub fn mux(party: &mut Party, stock: &mut OtStock, ring: u32, bits: &[bool], x: &[u64]) -> Result<Vec<u64>> {
+    // (b_mine ^ b_theirs) * x_mine = b_mine x_mine + b_theirs * (1 - 2 b_mine) x_mine
+    let sign = |b: bool| u64::from(b).wrapping_neg() | 1;
+    let deltas: Vec<u64> = bits.iter().zip(x).map(|(&b, &x)| sign(b).wrapping_mul(x) & mask(ring)).collect();
+    let cross = cross_cot(party, stock, ring, &deltas, bits)?;
+    let own = |(&b, &x): (&bool, &u64)| u64::from(b).wrapping_neg() & x;
+    Ok(bits
+        .iter()
+        .zip(x)
+        .map(own)
+        .zip(cross)
+        .map(|(own, cross)| own.wrapping_add(cross) & mask(ring))
+        .collect())
+}
+
+/// `floor((x + 2^(shift-1)) / 2^shift)`, from `Z_2^from` into `Z_2^ring`, `ring <= from - shift`
+/// (SiRNN's truncate-and-reduce, eprint 2021/459 section 3.3): the quotients of the shares,
+/// plus the carry of their low bits.
+pub fn truncate(
+    party: &mut Party,
+    stock: &mut OtStock,
+    (from, shift, ring): (u32, u32, u32),
+    x: &[u64],
+) -> Result<Vec<u64>> {
+    let half = if party.is_server() { 1 << (shift - 1) } else { 0 };
+    let x: Vec<u64> = x.iter().map(|v| v.wrapping_add(half) & mask(from)).collect();
+    let carry = wrap(party, stock, shift, &x)?;
+    let carry = b2a(party, stock, ring, &carry)?;
+    Ok(x.iter().zip(carry).map(|(v, c)| (v >> shift).wrapping_add(c) & mask(ring)).collect())
+}
+
+/// Values in `[-offset, ..)`, from `Z_2^from` into the wider `Z_2^to`: with
+/// `x' = x + offset >= 0`, `x' = x'_s + x'_c - wrap * 2^from`.
+///
+/// If `x' < 2^(from-1)` is known (`msb_known`), `wrap = msb(x'_s) | msb(x'_c)`, and
+/// `1 - wrap = (1 - msb_s)(1 - msb_c)` is one correlated OT (PrivQuant section 4.2.1);
+/// otherwise a comparison finds it.
+pub fn extend(
+    party: &mut Party,
+    stock: &mut OtStock,
+    (from, to, offset, msb_known): (u32, u32, u64, bool),
+    x: &[u64],
+) -> Result<Vec<u64>> {
+    let offset = if party.is_server() { offset } else { 0 };
+    let x: Vec<u64> = x.iter().map(|v| v.wrapping_add(offset) & mask(from)).collect();
+    let width = to - from;
+    // Shares of -wrap modulo 2^width.
+    let minus_wrap: Vec<u64> = if msb_known {
+        let clear: Vec<bool> = x.iter().map(|v| v >> (from - 1) == 0).collect();
+        let no_wrap = if party.is_server() {
+            let deltas: Vec<u64> = clear.iter().map(|&c| u64::from(c)).collect();
+            let shares = server_cot(party, stock, width, Cot::Deltas(&deltas))?;
+            shares.into_iter().map(|s| s.wrapping_sub(1)).collect()
+        } else {
+            server_cot(party, stock, width, Cot::Choices(&clear))?
+        };
+        no_wrap
+    } else {
+        let server = party.is_server();
+        let operands: Vec<u64> = x.iter().map(|&v| if server { v } else { mask(from) - v }).collect();
+        let wraps = greater(party, stock, from, &operands)?;
+        b2a(party, stock, width, &wraps)?.into_iter().map(u64::wrapping_neg).collect()
+    };
+    let widened = |(v, w): (&u64, &u64)| v.wrapping_add(w << from).wrapping_sub(offset) & mask(to);
+    Ok(x.iter().zip(&minus_wrap).map(widened).collect())
+}

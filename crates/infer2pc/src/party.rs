@@ -1,0 +1,143 @@
+use copriv_ot::wire::packed_len;
+use copriv_ot::{Channel, OtExtension, Role, RotReceiver, RotSender, cot};
+use copriv_plan::ot::Ots;
+use rand::RngExt;
+use rand::rngs::StdRng;
+
+use crate::error::Result;
+
+/// One party of a connection: its channel, its OT extension, its randomness.
+pub struct Party {
+    /// Which one.
+    pub role: Role,
+    /// The connection.
+    pub channel: Channel,
+    ot: OtExtension,
+    rng: StdRng,
+}
+
+/// Random OTs of one step, consumed from the front.
+#[derive(Debug)]
+pub struct OtStock {
+    send: RotSender,
+    receive: RotReceiver,
+}
+
+impl Party {
+    /// Runs the base OTs over `channel`. `rng` must be freshly seeded by the operating system.
+    ///
+    /// # Errors
+    /// The peer or the connection failed.
+    pub fn connect(mut channel: Channel, role: Role, mut rng: StdRng) -> Result<Self> {
+        let ot = OtExtension::setup(&mut channel, role, &mut rng)?;
+        Ok(Self { role, channel, ot, rng })
+    }
+
+    /// Whether this is the server.
+    pub fn is_server(&self) -> bool {
+        self.role == Role::Server
+    }
+
+    /// Makes random OTs with random choices: offline, one exchange.
+    ///
+    /// # Errors
+    /// The peer or the connection failed.
+    pub fn stock(&mut self, ots: Ots) -> Result<OtStock> {
+        let (sends, receives) = match self.role {
+            Role::Server => (ots.server_sends, ots.client_sends),
+            Role::Client => (ots.client_sends, ots.server_sends),
+        };
+        let choices: Vec<bool> = (0..receives).map(|_| self.rng.random()).collect();
+        let (send, receive) = self.ot.extend(&mut self.channel, sends as usize, &choices)?;
+        Ok(OtStock { send, receive })
+    }
+
+    /// Random OTs in which the server's choices are chosen: offline, one exchange. The server
+    /// passes its `choices`, the client only their number.
+    ///
+    /// # Errors
+    /// The peer or the connection failed.
+    pub(crate) fn chosen_by_server(
+        &mut self,
+        n: usize,
+        choices: &[bool],
+    ) -> Result<(RotSender, RotReceiver)> {
+        let sends = if self.is_server() { 0 } else { n };
+        Ok(self.ot.extend(&mut self.channel, sends, choices)?)
+    }
+
+    /// Uniform elements of `Z_2^ring`.
+    pub(crate) fn random_ring(&mut self, n: usize, ring: u32) -> Vec<u64> {
+        (0..n).map(|_| self.rng.random::<u64>() & copriv_model::kernel::mask(ring)).collect()
+    }
+}
+
+impl OtStock {
+    /// The next `n` with this party as sender.
+    pub(crate) fn send(&mut self, n: usize) -> Result<RotSender> {
+        Ok(self.send.take(n)?)
+    }
+
+    /// The next `n` with this party as receiver.
+    pub(crate) fn receive(&mut self, n: usize) -> Result<RotReceiver> {
+        Ok(self.receive.take(n)?)
+    }
+
+    /// Whether all of it is used: a step that leaves OTs behind was mispriced.
+    pub fn is_used_up(&self) -> bool {
+        self.send.is_empty() && self.receive.is_empty()
+    }
+}
+
+/// Correlated OTs with the server as sender: shares of `choice * delta` modulo `2^width`.
+/// The server passes its `deltas`, the client its `choices`.
+pub(crate) fn server_cot(
+    party: &mut Party,
+    stock: &mut OtStock,
+    width: u32,
+    mine: Cot<'_>,
+) -> Result<Vec<u64>> {
+    match mine {
+        Cot::Deltas(deltas) => {
+            let rots = stock.send(deltas.len())?;
+            let flips = party.channel.recv(packed_len(deltas.len(), 1))?;
+            let (message, shares) = cot::sender(rots, &flips, width, deltas)?;
+            party.channel.send(&message)?;
+            Ok(shares)
+        }
+        Cot::Choices(choices) => {
+            let rots = stock.receive(choices.len())?;
+            party.channel.send(&rots.flips(choices))?;
+            let message = party.channel.recv(packed_len(choices.len(), width))?;
+            Ok(cot::receiver(rots, choices, width, &message)?)
+        }
+    }
+}
+
+/// One party's input to a correlated OT.
+pub(crate) enum Cot<'a> {
+    /// The sender's.
+    Deltas(&'a [u64]),
+    /// The receiver's.
+    Choices(&'a [bool]),
+}
+
+/// Correlated OTs in both directions at once: the sum of this party's two shares, of
+/// `peer's choice * my delta + my choice * peer's delta`.
+pub(crate) fn cross_cot(
+    party: &mut Party,
+    stock: &mut OtStock,
+    width: u32,
+    deltas: &[u64],
+    choices: &[bool],
+) -> Result<Vec<u64>> {
+    let n = deltas.len();
+    let (send, receive) = (stock.send(n)?, stock.receive(n)?);
+    let flips = party.channel.exchange(&receive.flips(choices), packed_len(n, 1))?;
+    let (message, mut shares) = cot::sender(send, &flips, width, deltas)?;
+    let theirs = party.channel.exchange(&message, packed_len(n, width))?;
+    for (share, other) in shares.iter_mut().zip(cot::receiver(receive, choices, width, &theirs)?) {
+        *share = share.wrapping_add(other) & copriv_model::kernel::mask(width);
+    }
+    Ok(shares)
+}

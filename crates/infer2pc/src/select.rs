@@ -1,0 +1,122 @@
+//! Selections by a comparison: clamps (ReLU among them), max pool, argmax.
+
+use copriv_model::kernel::mask;
+use copriv_plan::price::tournament;
+use copriv_plan::step::Window;
+
+use crate::compare::drelu;
+use crate::convert::mux;
+use crate::error::Result;
+use crate::{OtStock, Party};
+
+/// `max(x, bound)`: `bound + b * (x - bound)` with `b = 1{x - bound >= 0}`. ReLU is
+/// `bound = 0`. `x - bound` must fit the ring.
+///
+/// # Errors
+/// The peer or the connection failed, as in every protocol below.
+pub fn clamp_low(
+    party: &mut Party,
+    stock: &mut OtStock,
+    ring: u32,
+    bound: i64,
+    x: &[u64],
+) -> Result<Vec<u64>> {
+    let above = shifted(party, x, bound, ring);
+    let bits = drelu(party, stock, ring, &above)?;
+    let kept = mux(party, stock, ring, &bits, &above)?;
+    Ok(shifted(party, &kept, bound.wrapping_neg(), ring))
+}
+
+/// `min(x, bound)`, which is `-max(-x, -bound)`. `bound - x` must fit the ring.
+pub fn clamp_high(
+    party: &mut Party,
+    stock: &mut OtStock,
+    ring: u32,
+    bound: i64,
+    x: &[u64],
+) -> Result<Vec<u64>> {
+    let negated = |x: &[u64]| x.iter().map(|v| v.wrapping_neg() & mask(ring)).collect::<Vec<_>>();
+    let clamped = clamp_low(party, stock, ring, bound.wrapping_neg(), &negated(x))?;
+    Ok(negated(&clamped))
+}
+
+/// Maximum of each window. Differences of two elements must fit the ring.
+pub fn max_pool(
+    party: &mut Party,
+    stock: &mut OtStock,
+    ring: u32,
+    window: &Window,
+    x: &[u64],
+) -> Result<Vec<u64>> {
+    let candidates = window.candidates().iter().map(|at| at.iter().map(|&i| x[i]).collect()).collect();
+    let (best, _) = play(party, stock, ring, 0, candidates)?;
+    Ok(best)
+}
+
+/// Index of the largest of `x` in `Z_2^index_ring`; the smallest index wins a tie.
+pub fn argmax(
+    party: &mut Party,
+    stock: &mut OtStock,
+    (ring, index_ring): (u32, u32),
+    x: &[u64],
+) -> Result<Vec<u64>> {
+    let candidates = x.iter().map(|&v| vec![v]).collect();
+    let (_, index) = play(party, stock, ring, index_ring, candidates)?;
+    Ok(index)
+}
+
+/// A tournament of candidates, each a vector of independent matches; pairs keep their order
+/// and a candidate without opponent moves on, so that the earlier one wins a tie. Carries the
+/// candidate's number if `index_ring > 0`.
+fn play(
+    party: &mut Party,
+    stock: &mut OtStock,
+    ring: u32,
+    index_ring: u32,
+    candidates: Vec<Vec<u64>>,
+) -> Result<(Vec<u64>, Vec<u64>)> {
+    let number = |i: usize| if party.is_server() { i as u64 } else { 0 };
+    let mut left: Vec<(Vec<u64>, Vec<u64>)> =
+        candidates.into_iter().enumerate().map(|(i, c)| (c.clone(), vec![number(i); c.len()])).collect();
+    for matches in tournament(left.len()) {
+        let odd = (left.len() % 2 == 1).then(|| left.pop()).flatten();
+        let (first, second): (Vec<_>, Vec<_>) =
+            left.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).unzip();
+        let (values_a, indices_a) = concat(first);
+        let (values_b, indices_b) = concat(second);
+        let lead = differences(&values_a, &values_b, ring);
+        let wins = drelu(party, stock, ring, &lead)?;
+        let kept = mux(party, stock, ring, &wins, &lead)?;
+        let values = sums(&values_b, &kept, ring);
+        let indices = if index_ring > 0 {
+            let lead = differences(&indices_a, &indices_b, index_ring);
+            let kept = mux(party, stock, index_ring, &wins, &lead)?;
+            sums(&indices_b, &kept, index_ring)
+        } else {
+            indices_b
+        };
+        let width = values.len() / matches;
+        let winners = values.chunks_exact(width).zip(indices.chunks_exact(width));
+        left = winners.map(|(v, i)| (v.to_vec(), i.to_vec())).chain(odd).collect();
+    }
+    Ok(left.pop().unwrap_or_default())
+}
+
+fn concat(parts: Vec<(Vec<u64>, Vec<u64>)>) -> (Vec<u64>, Vec<u64>) {
+    let (values, indices): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
+    (values.concat(), indices.concat())
+}
+
+fn differences(a: &[u64], b: &[u64], ring: u32) -> Vec<u64> {
+    a.iter().zip(b).map(|(a, b)| a.wrapping_sub(*b) & mask(ring)).collect()
+}
+
+fn sums(a: &[u64], b: &[u64], ring: u32) -> Vec<u64> {
+    a.iter().zip(b).map(|(a, b)| a.wrapping_add(*b) & mask(ring)).collect()
+}
+
+/// Subtracts a public constant: the server does.
+fn shifted(party: &Party, x: &[u64], by: i64, ring: u32) -> Vec<u64> {
+    let by = if party.is_server() { by as u64 } else { 0 };
+    x.iter().map(|v| v.wrapping_sub(by) & mask(ring)).collect()
+}

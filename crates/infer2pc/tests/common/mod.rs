@@ -1,0 +1,76 @@
+//! Two parties in one process, over an in-memory channel.
+#![allow(dead_code, reason = "each test binary uses a part")]
+
+use std::thread;
+
+use copriv_infer2pc::{Channel, OtStock, Party, Role};
+use copriv_model::kernel::mask;
+use copriv_plan::Flow;
+use copriv_plan::ot::Ots;
+use copriv_plan::traffic::{Meter, Traffic};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+/// Runs both closures as server and client of one connection; server's result first.
+pub fn parties<S: Send, C: Send>(
+    server: impl FnOnce(&mut Party) -> S + Send,
+    client: impl FnOnce(&mut Party) -> C + Send,
+) -> (S, C) {
+    let (a, b) = Channel::pair();
+    thread::scope(|scope| {
+        let server = scope.spawn(move || {
+            let mut party = Party::connect(a, Role::Server, StdRng::seed_from_u64(1)).unwrap();
+            server(&mut party)
+        });
+        let mut party = Party::connect(b, Role::Client, StdRng::seed_from_u64(2)).unwrap();
+        let client = client(&mut party);
+        (server.join().unwrap(), client)
+    })
+}
+
+/// Additive shares in `Z_2^ring`, the server's first: random ones, and adversarial ones whose
+/// server part is all ones, zero, or on either side of `2^(ring-1)`.
+pub fn share(x: &[u64], ring: u32, seed: u64) -> (Vec<u64>, Vec<u64>) {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let top = 1u64 << (ring - 1);
+    let server: Vec<u64> = x
+        .iter()
+        .enumerate()
+        .map(|(i, _)| match i % 7 {
+            0 => mask(ring),
+            1 => top,
+            2 => top - 1,
+            3 => 0,
+            _ => rng.random::<u64>() & mask(ring),
+        })
+        .collect();
+    let client = x.iter().zip(&server).map(|(x, s)| x.wrapping_sub(*s) & mask(ring)).collect();
+    (server, client)
+}
+
+/// One operator on shares of `x`: gives the reconstructed result, and checks that the
+/// measured traffic of both phases is `ots` and `flows`, and that no OT is left over.
+pub fn operator(
+    x: &[u64],
+    (from, to): (u32, u32),
+    (ots, flows): (Ots, Vec<Flow>),
+    run: impl Fn(&mut Party, &mut OtStock, &[u64]) -> Vec<u64> + Sync,
+) -> Vec<u64> {
+    let (server, client) = share(x, from, 7);
+    let one = |party: &mut Party, share: &[u64]| {
+        let start = party.channel.traffic();
+        party.channel.mark_phase();
+        let mut stock = party.stock(ots).unwrap();
+        let offline = party.channel.traffic() - start;
+        party.channel.mark_phase();
+        let result = run(party, &mut stock, share);
+        party.channel.flush().unwrap();
+        assert!(stock.is_used_up(), "random OTs left over");
+        (result, offline, party.channel.traffic() - start - offline)
+    };
+    let ((a, ..), (b, offline, online)) = parties(|p| one(p, &server), |p| one(p, &client));
+    let measured = |t: copriv_ot::Traffic| Traffic { up: t.sent, down: t.received, rounds: t.rounds };
+    assert_eq!(measured(offline), Meter::new().count(&[ots.extension()]), "offline");
+    assert_eq!(measured(online), Meter::new().count(&flows), "online");
+    a.iter().zip(&b).map(|(a, b)| a.wrapping_add(*b) & mask(to)).collect()
+}

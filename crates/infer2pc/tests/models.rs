@@ -1,0 +1,259 @@
+//! Whole models: every value of a private run equals the executor's, and the bytes and rounds
+//! equal the plan's, for random graphs, weights, widths and inputs.
+
+mod common;
+
+use common::parties;
+use copriv_infer2pc::engine::{self, Measured};
+use copriv_infer2pc::{Channel, Client, Reveal, Server, session};
+use copriv_model::kernel::mask;
+use copriv_model::{
+    Bias, ConvSpec, Graph, GraphBuilder, LayerWeights, LinearSpec, Model, NodeId, TensorType, Weights,
+    execute,
+};
+use copriv_plan::Plan;
+use proptest::prelude::*;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+/// Draws graphs and weights.
+struct Draw {
+    rng: StdRng,
+    builder: GraphBuilder,
+    weights: Weights,
+    count: usize,
+}
+
+impl Draw {
+    fn new(seed: u64) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let side = rng.random_range(2..7usize);
+        let shape = [rng.random_range(1..4usize), side, rng.random_range(2..7usize)];
+        let bits = rng.random_range(2..9);
+        let input = if rng.random() {
+            TensorType::unsigned(shape, bits, -4)
+        } else {
+            TensorType::signed(shape, bits, -4)
+        };
+        Self { rng, builder: GraphBuilder::new("random", input), weights: Weights::default(), count: 0 }
+    }
+
+    fn name(&mut self, kind: &str) -> String {
+        self.count += 1;
+        format!("{kind}{}", self.count)
+    }
+
+    fn linear(&mut self, outputs: usize) -> LinearSpec {
+        let channel_shifts = if self.rng.random() {
+            vec![]
+        } else {
+            (0..outputs).map(|_| self.rng.random_range(0..4)).collect()
+        };
+        LinearSpec {
+            weight_bits: self.rng.random_range(2..9),
+            weight_scale_log2: -3,
+            channel_shifts,
+            bias_bits: self.rng.random_range(1..10),
+            acc_bound: None,
+        }
+    }
+
+    /// Random weights, the extreme ones among them.
+    fn fill(&mut self, name: &str, bits: u32, weights: usize, outputs: usize, bias_bits: u32, pixels: usize) {
+        let half = 1i32 << (bits - 1);
+        let mut weight: Vec<i32> = (0..weights).map(|_| self.rng.random_range(-half..half)).collect();
+        weight[0] = -half;
+        let limit = 1i64 << bias_bits;
+        let vectors = if pixels > 1 && self.rng.random() { 3 } else { 1 };
+        let mut bias = Bias {
+            vectors: (0..vectors)
+                .map(|_| (0..outputs).map(|_| self.rng.random_range(1 - limit..limit)).collect())
+                .collect(),
+            map: vec![],
+        };
+        if vectors > 1 {
+            bias.map = (0..pixels).map(|_| self.rng.random_range(0..3)).collect();
+        }
+        self.weights.insert(name, LayerWeights { weight, bias });
+    }
+
+    fn conv(&mut self, x: NodeId) -> NodeId {
+        let [c, h, w] = self.builder.type_of(x).shape;
+        let depthwise = c > 1 && self.rng.random();
+        let out_channels = if depthwise { c } else { self.rng.random_range(1..5usize) };
+        let kernel =
+            if h >= 3 && w >= 3 { *[1, 3].get(self.rng.random_range(0..2usize)).unwrap() } else { 1 };
+        let linear = self.linear(out_channels);
+        let spec = ConvSpec {
+            out_channels,
+            kernel,
+            stride: self.rng.random_range(1..3usize),
+            pad: kernel / 2,
+            groups: if depthwise { c } else { 1 },
+            linear,
+        };
+        let name = self.name("conv");
+        let y = self.builder.conv(&name, x, spec.clone()).unwrap();
+        let [_, oh, ow] = self.builder.type_of(y).shape;
+        let fan_in = c / spec.groups * kernel * kernel;
+        let bits = (spec.linear.weight_bits, spec.linear.bias_bits);
+        self.fill(&name, bits.0, out_channels * fan_in, out_channels, bits.1, oh * ow);
+        y
+    }
+
+    fn requant(&mut self, x: NodeId) -> NodeId {
+        let bits = self.builder.type_of(x).bits;
+        let name = self.name("requant");
+        let shift = self.rng.random_range(0..bits.min(8));
+        if self.rng.random_range(0..3) == 0 {
+            // Wide enough to be proven without saturation.
+            return self.builder.requant(&name, x, shift, bits - shift + 1, true, false).unwrap();
+        }
+        let (out_bits, signed) = (self.rng.random_range(2..9), self.rng.random());
+        self.builder.requant(&name, x, shift, out_bits, signed, true).unwrap()
+    }
+
+    fn relu(&mut self, x: NodeId) -> NodeId {
+        let name = self.name("relu");
+        self.builder.relu(&name, x).unwrap()
+    }
+
+    fn step(&mut self, x: NodeId) -> NodeId {
+        match self.rng.random_range(0..5) {
+            0 => self.relu(x),
+            1 => {
+                let y = self.conv(x);
+                let y = self.relu(y);
+                self.requant(y)
+            }
+            2 => {
+                let y = self.conv(x);
+                self.requant(y)
+            }
+            3 => {
+                // A residual block.
+                let y = self.conv(x);
+                let y = self.requant(y);
+                let (tx, ty) = (self.builder.type_of(x).clone(), self.builder.type_of(y).clone());
+                if tx.shape != ty.shape || (tx.scale_log2 - ty.scale_log2).abs() > 20 {
+                    return y;
+                }
+                let name = self.name("add");
+                let y = self.builder.add(&name, x, y).unwrap();
+                self.requant(y)
+            }
+            _ => {
+                let [_, h, w] = self.builder.type_of(x).shape;
+                if h < 2 || w < 2 {
+                    return self.relu(x);
+                }
+                let name = self.name("pool");
+                let stride = self.rng.random_range(1..3usize);
+                if self.rng.random() {
+                    self.builder.max_pool(&name, x, 2, stride).unwrap()
+                } else {
+                    self.builder.avg_pool(&name, x, 2, stride).unwrap()
+                }
+            }
+        }
+    }
+
+    fn model(mut self, steps: usize) -> Model {
+        let mut x = self.builder.input();
+        for _ in 0..steps {
+            x = self.step(x);
+        }
+        let name = self.name("flatten");
+        x = self.builder.flatten(&name, x).unwrap();
+        let inputs = self.builder.type_of(x).len();
+        let name = self.name("logits");
+        let spec = self.linear(4);
+        let y = self.builder.linear(&name, x, 4, spec.clone()).unwrap();
+        self.fill(&name, spec.weight_bits, inputs * 4, 4, spec.bias_bits, 1);
+        Model::new(self.builder.finish(y).unwrap(), self.weights).unwrap()
+    }
+}
+
+fn input(graph: &Graph, seed: u64) -> Vec<i64> {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let t = graph.input_type();
+    let (min, max) = (t.min() as i64, t.max() as i64);
+    (0..t.len()).map(|i| if i % 5 == 0 { max } else { rng.random_range(min..=max) }).collect()
+}
+
+/// Runs `model` privately and compares every value, and the traffic of every layer.
+fn check(model: &Model, x: &[i64]) {
+    let plan = Plan::new(&model.graph).unwrap();
+    let run = |party: &mut copriv_infer2pc::Party, weights: Option<&Weights>, x: Option<&[i64]>| {
+        let mut measured = Measured::default();
+        let material = engine::offline(party, &plan, weights, &mut measured).unwrap();
+        let mut shares = Vec::new();
+        let keep = |_: usize, share: &[u64]| shares.push(share.to_vec());
+        let result = engine::online(party, &plan, weights, material, x, &mut measured, keep).unwrap();
+        (result, shares, measured.prediction())
+    };
+    let ((_, server, seen_by_server), (result, client, seen_by_client)) =
+        parties(|p| run(p, Some(&model.weights), None), |p| run(p, None, Some(x)));
+    let trace = execute::run(model, x).unwrap();
+    for (id, node) in model.graph.nodes.iter().enumerate() {
+        let Some(step) = plan.values[id] else { continue };
+        let ring = plan.steps[step].ring;
+        let sum = |(a, b): (&u64, &u64)| a.wrapping_add(*b) & mask(ring);
+        let got: Vec<u64> = server[step].iter().zip(&client[step]).map(sum).collect();
+        let expected: Vec<u64> = trace.values[id].iter().map(|&v| v as u64 & mask(ring)).collect();
+        assert_eq!(got, expected, "layer {}", node.name);
+    }
+    assert_eq!(result.unwrap(), trace.output());
+    assert_eq!(seen_by_server, seen_by_client);
+    assert_eq!(seen_by_client, plan.predict());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
+    #[test]
+    fn private_equals_plaintext_and_measured_equals_planned(seed in any::<u64>(), steps in 1usize..6) {
+        let model = Draw::new(seed).model(steps);
+        check(&model, &input(&model.graph, seed ^ 1));
+    }
+}
+
+#[test]
+fn sessions_agree_with_the_executor_over_several_inferences() {
+    for (seed, reveal) in [(11, Reveal::Logits), (12, Reveal::Class)] {
+        let model = Draw::new(seed).model(3);
+        let (a, b) = Channel::pair();
+        let server_model = model.clone();
+        let server = std::thread::spawn(move || Server::accept(a, &server_model).unwrap().run().unwrap());
+        let mut client = Client::connect(b, reveal, 3).unwrap();
+        assert_eq!(client.report().setup, session::predict_setup(&model.graph).unwrap());
+        for i in 0..3 {
+            let x = input(&model.graph, i);
+            let material = client.offline().unwrap();
+            let result = client.online(material, &x).unwrap();
+            let trace = execute::run(&model, &x).unwrap();
+            match reveal {
+                Reveal::Logits => assert_eq!(result, trace.output()),
+                Reveal::Class => assert_eq!(result, [execute::argmax(trace.output()) as i64]),
+            }
+            assert_eq!(client.report().inference, client.plan().predict());
+        }
+        drop(client);
+        let report = server.join().unwrap();
+        assert_eq!(report.inferences, 3);
+    }
+}
+
+#[test]
+fn material_of_another_plan_is_refused() {
+    let models = [Draw::new(1).model(1), Draw::new(2).model(2)];
+    let plans = models.each_ref().map(|m| Plan::new(&m.graph).unwrap());
+    let swapped = |party: &mut copriv_infer2pc::Party, weights: Option<&Weights>| {
+        let mut measured = Measured::default();
+        let material = engine::offline(party, &plans[0], weights, &mut measured).unwrap();
+        engine::online(party, &plans[1], weights, material, None, &mut measured, |_, _| {})
+            .unwrap_err()
+            .to_string()
+    };
+    let (a, b) = parties(|p| swapped(p, Some(&models[0].weights)), |p| swapped(p, None));
+    assert!(a.contains("another plan") && b.contains("another plan"));
+}

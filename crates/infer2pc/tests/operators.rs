@@ -1,0 +1,193 @@
+//! Every operator against its ideal functionality: all values at small widths, random and
+//! boundary values at large ones, adversarial shares, and traffic equal to the plan's.
+
+mod common;
+
+use common::{operator, parties, share};
+use copriv_infer2pc::{compare, convert, select};
+use copriv_model::kernel::mask;
+use copriv_plan::step::{Step, StepKind, Window};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+/// All values of a small ring (several times, to meet all kinds of shares), else random ones
+/// and the boundaries.
+fn values(ring: u32) -> Vec<u64> {
+    if ring <= 7 {
+        return (0..7 << ring).map(|i| i / 7).collect();
+    }
+    let mut rng = StdRng::seed_from_u64(u64::from(ring));
+    let top = 1u64 << (ring - 1);
+    let edges = [0, 1, 2, top - 1, top, top + 1, mask(ring) - 1, mask(ring)];
+    let random = (0..300).map(|_| rng.random::<u64>() & mask(ring));
+    edges.iter().flat_map(|&e| [e; 7]).chain(random).collect()
+}
+
+fn signed(v: u64, ring: u32) -> i64 {
+    ((v << (64 - ring)) as i64) >> (64 - ring)
+}
+
+fn step(kind: StepKind, len: usize, ring: u32) -> Step {
+    Step { layer: "test".into(), kind, inputs: vec![0], len, ring }
+}
+
+fn cost(step: &Step) -> (copriv_plan::ot::Ots, Vec<copriv_plan::Flow>) {
+    (step.ots(), step.online())
+}
+
+const RINGS: [u32; 16] = [2, 3, 4, 5, 6, 7, 8, 9, 13, 16, 17, 32, 33, 37, 41, 62];
+
+#[test]
+fn relu_is_exact() {
+    for ring in RINGS {
+        let x = values(ring);
+        let step = step(StepKind::ClampLow { bound: 0 }, x.len(), ring);
+        let y =
+            operator(&x, (ring, ring), cost(&step), |p, s, x| select::clamp_low(p, s, ring, 0, x).unwrap());
+        for (x, y) in x.iter().zip(y) {
+            assert_eq!(signed(y, ring), signed(*x, ring).max(0), "ring {ring}");
+        }
+    }
+}
+
+#[test]
+fn clamps_are_exact() {
+    for (ring, bound) in [(5, 3i64), (8, -20), (12, 255), (20, -128), (41, 1 << 20)] {
+        // Differences with the bound must fit the ring.
+        let fits = |v: &u64| i128::from(signed(*v, ring)).abs() + i128::from(bound.abs()) < 1 << (ring - 1);
+        let x: Vec<u64> = values(ring).into_iter().filter(fits).collect();
+        let step = step(StepKind::ClampHigh { bound }, x.len(), ring);
+        let low = operator(&x, (ring, ring), cost(&step), |p, s, x| {
+            select::clamp_low(p, s, ring, bound, x).unwrap()
+        });
+        let high = operator(&x, (ring, ring), cost(&step), |p, s, x| {
+            select::clamp_high(p, s, ring, bound, x).unwrap()
+        });
+        for ((x, low), high) in x.iter().zip(low).zip(high) {
+            assert_eq!(signed(low, ring), signed(*x, ring).max(bound), "ring {ring}");
+            assert_eq!(signed(high, ring), signed(*x, ring).min(bound), "ring {ring}");
+        }
+    }
+}
+
+#[test]
+fn truncation_is_exact() {
+    for from in RINGS {
+        for shift in [1, 2, 3, from / 2, from - 1] {
+            if shift == 0 || shift >= from {
+                continue;
+            }
+            for ring in [from - shift, (from - shift).div_ceil(2)] {
+                let x = values(from);
+                let step = step(StepKind::Truncate { from, shift }, x.len(), ring);
+                let y = operator(&x, (from, ring), cost(&step), |p, s, x| {
+                    convert::truncate(p, s, (from, shift, ring), x).unwrap()
+                });
+                for (x, y) in x.iter().zip(y) {
+                    let expected = (x.wrapping_add(1 << (shift - 1)) & mask(from)) >> shift;
+                    assert_eq!(y, expected & mask(ring), "{from} by {shift} into {ring}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn extension_is_exact() {
+    for (from, to) in [(2, 3), (3, 8), (5, 6), (7, 20), (9, 24), (16, 32), (32, 62), (40, 41)] {
+        for offset in [0, 1 << (from - 2), 1 << (from - 1)] {
+            let x: Vec<u64> = values(from);
+            let offset_value = |v: &u64| v.wrapping_add(offset) & mask(from);
+            for msb_known in [false, true] {
+                let x: Vec<u64> =
+                    x.iter().copied().filter(|v| !msb_known || offset_value(v) >> (from - 1) == 0).collect();
+                let step = step(StepKind::Extend { from, offset, msb_known }, x.len(), to);
+                let y = operator(&x, (from, to), cost(&step), |p, s, x| {
+                    convert::extend(p, s, (from, to, offset, msb_known), x).unwrap()
+                });
+                for (x, y) in x.iter().zip(y) {
+                    assert_eq!(
+                        y,
+                        offset_value(x).wrapping_sub(offset) & mask(to),
+                        "{from} to {to}, {offset}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn max_pool_is_exact() {
+    let window = Window { input: [3, 5, 6], kernel: 3, stride: 2 };
+    let ring = 9;
+    let mut rng = StdRng::seed_from_u64(4);
+    let x: Vec<u64> = (0..90).map(|_| rng.random_range(0..256u64).wrapping_sub(128) & mask(ring)).collect();
+    let (rows, cols) = window.output_size();
+    let step = step(StepKind::MaxPool(window), 3 * rows * cols, ring);
+    let y =
+        operator(&x, (ring, ring), cost(&step), |p, s, x| select::max_pool(p, s, ring, &window, x).unwrap());
+    for (i, y) in y.iter().enumerate() {
+        let candidates = window.candidates();
+        let best = candidates.iter().map(|at| signed(x[at[i]], ring)).max().unwrap();
+        assert_eq!(signed(*y, ring), best);
+    }
+}
+
+#[test]
+fn argmax_is_exact_and_the_first_wins_a_tie() {
+    let ring = 8;
+    let mut rng = StdRng::seed_from_u64(5);
+    for n in 1..12usize {
+        for _ in 0..3 {
+            let x: Vec<u64> =
+                (0..n).map(|_| rng.random_range(0..6u64).wrapping_sub(3) & mask(ring)).collect();
+            let step = step(StepKind::Argmax { candidates: n, from: ring }, 1, 5);
+            let y =
+                operator(&x, (ring, 5), cost(&step), |p, s, x| select::argmax(p, s, (ring, 5), x).unwrap());
+            let expected =
+                copriv_model::execute::argmax(&x.iter().map(|v| signed(*v, ring)).collect::<Vec<_>>());
+            assert_eq!(y, [expected as u64], "{x:?}");
+        }
+    }
+}
+
+#[test]
+fn comparisons_of_private_integers() {
+    for bits in [1, 2, 3, 4, 5, 8, 9, 12, 13, 31, 32, 40, 61] {
+        let x = values(bits);
+        let mut y = x.clone();
+        y.rotate_left(3);
+        let comparison = copriv_plan::Comparison::new(bits);
+        let n = x.len() as u64;
+        let run = |p: &mut copriv_infer2pc::Party, mine: &[u64]| {
+            let mut stock = p.stock(comparison.ots(n)).unwrap();
+            let result = compare::greater(p, &mut stock, bits, mine).unwrap();
+            p.channel.flush().unwrap();
+            result
+        };
+        let (a, b) = parties(|p| run(p, &x), |p| run(p, &y));
+        for i in 0..x.len() {
+            assert_eq!(a[i] ^ b[i], x[i] > y[i], "{} > {} at {bits} bits", x[i], y[i]);
+        }
+    }
+}
+
+#[test]
+fn shares_of_a_comparison_are_balanced() {
+    // Each party's share alone must say nothing: the same comparison, many times.
+    let n = 4000;
+    let comparison = copriv_plan::Comparison::new(8);
+    let (x, y) = share(&vec![5; n], 8, 1);
+    let run = |p: &mut copriv_infer2pc::Party, v: &[u64]| {
+        let mut stock = p.stock(comparison.ots(n as u64)).unwrap();
+        let bits = compare::greater(p, &mut stock, 8, v).unwrap();
+        p.channel.flush().unwrap();
+        bits.iter().filter(|b| **b).count()
+    };
+    let (a, b) = parties(|p| run(p, &x), |p| run(p, &y));
+    // Six standard deviations.
+    for ones in [a, b] {
+        assert!((ones as f64 - n as f64 / 2.0).abs() < 3.0 * (n as f64).sqrt(), "{ones} of {n}");
+    }
+}

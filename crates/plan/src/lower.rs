@@ -1,0 +1,170 @@
+//! Graph to steps.
+
+use copriv_model::kernel::Geometry;
+use copriv_model::{Graph, NodeId, Op};
+
+use crate::product::Product;
+use crate::rings::Rings;
+use crate::step::{Plan, Step, StepId, StepKind, Window};
+use crate::{PlanError, rings};
+
+pub(crate) fn lower(graph: &Graph) -> Result<Plan, PlanError> {
+    graph.validate()?;
+    let rings = Rings::of(graph)?;
+    let mut lowering = Lowering { graph, rings, steps: Vec::new(), values: vec![None; graph.nodes.len()] };
+    for id in 0..graph.nodes.len() {
+        if !lowering.rings.fused[id] {
+            lowering.node(id)?;
+        }
+    }
+    lowering.reveal();
+    Ok(Plan { steps: lowering.steps, values: lowering.values })
+}
+
+struct Lowering<'a> {
+    graph: &'a Graph,
+    rings: Rings,
+    steps: Vec<Step>,
+    /// The step that holds each node's value, in the widest ring that a consumer asks for.
+    values: Vec<Option<StepId>>,
+}
+
+impl Lowering<'_> {
+    fn node(&mut self, id: NodeId) -> Result<(), PlanError> {
+        let graph = self.graph;
+        let node = &graph.nodes[id];
+        let (name, len, ring) = (&node.name, node.output.len(), self.rings.working[id]);
+        let value = match &node.op {
+            Op::Input => self.push(name, StepKind::Input, vec![], len, ring),
+            Op::Conv(_) | Op::Linear(_) => {
+                let x = self.operand(id, 0)?;
+                let kind = product(graph, id, ring)?;
+                self.push(name, kind, vec![x], len, ring)
+            }
+            Op::Relu => {
+                let x = self.operand(id, 0)?;
+                self.push(name, StepKind::ClampLow { bound: 0 }, vec![x], len, ring)
+            }
+            Op::Requant { shift, clamp } => self.requant(id, *shift, *clamp)?,
+            Op::Add { shifts } => {
+                let operands = vec![self.operand(id, 0)?, self.operand(id, 1)?];
+                self.push(name, StepKind::Add { shifts: *shifts }, operands, len, ring)
+            }
+            Op::AvgPool { kernel, stride } => {
+                let window = self.window(id, *kernel, *stride);
+                let x = self.operand(id, 0)?;
+                let sum = self.push(name, StepKind::SumPool(window), vec![x], len, ring);
+                let shift = (kernel * kernel).ilog2();
+                self.truncate(name, sum, shift)
+            }
+            Op::MaxPool { kernel, stride } => {
+                let window = self.window(id, *kernel, *stride);
+                let x = self.operand(id, 0)?;
+                self.push(name, StepKind::MaxPool(window), vec![x], len, ring)
+            }
+            Op::Flatten => self.operand(id, 0)?,
+            Op::Argmax => {
+                let x = self.operand(id, 0)?;
+                let candidates = graph.nodes[node.inputs[0]].output.len();
+                let bits = node.output.bits + 1;
+                self.push(name, StepKind::Argmax { candidates, from: ring }, vec![x], 1, bits)
+            }
+        };
+        let value = self.extend_to_demand(id, value);
+        self.values[id] = Some(value);
+        Ok(())
+    }
+
+    /// Truncate, then clamp from below (the fused ReLU, if any), then from above.
+    fn requant(&mut self, id: NodeId, shift: u32, clamp: bool) -> Result<StepId, PlanError> {
+        let graph = self.graph;
+        let node = &graph.nodes[id];
+        let rings::Clamps { low, high, ring } = self.rings.clamps(graph, id, shift, clamp);
+        let source = self.rings.source(graph, id);
+        let x = self.in_ring(source, self.rings.working[id])?;
+        let mut value = self.truncate(&node.name, x, shift);
+        if let Some(bound) = low {
+            let operand = node.inputs[0];
+            let layer = if self.rings.fused[operand] { &graph.nodes[operand].name } else { &node.name };
+            value = self.push(layer, StepKind::ClampLow { bound }, vec![value], node.output.len(), ring);
+        }
+        if let Some(bound) = high {
+            value =
+                self.push(&node.name, StepKind::ClampHigh { bound }, vec![value], node.output.len(), ring);
+        }
+        Ok(value)
+    }
+
+    fn truncate(&mut self, layer: &str, x: StepId, shift: u32) -> StepId {
+        if shift == 0 {
+            return x;
+        }
+        let (len, from) = (self.steps[x].len, self.steps[x].ring);
+        self.push(layer, StepKind::Truncate { from, shift }, vec![x], len, from - shift)
+    }
+
+    fn extend_to_demand(&mut self, id: NodeId, value: StepId) -> StepId {
+        let (from, wanted) = (self.steps[value].ring, self.rings.demand[id]);
+        if wanted <= from {
+            return value;
+        }
+        let (lo, hi) = self.rings.ranges[id];
+        let offset = lo.min(0).unsigned_abs() as u64;
+        let msb_known = hi + i128::from(offset) < 1i128 << (from - 1);
+        let len = self.steps[value].len;
+        let kind = StepKind::Extend { from, offset, msb_known };
+        self.push(&self.graph.nodes[id].name, kind, vec![value], len, wanted)
+    }
+
+    /// Operand `i` of node `id` in the ring that the node works in.
+    fn operand(&mut self, id: NodeId, i: usize) -> Result<StepId, PlanError> {
+        let ring = self.rings.operand_ring(self.graph, id, i);
+        self.in_ring(self.graph.nodes[id].inputs[i], ring)
+    }
+
+    fn in_ring(&mut self, node: NodeId, ring: u32) -> Result<StepId, PlanError> {
+        let name = &self.graph.nodes[node].name;
+        let missing =
+            || PlanError::Unsupported { node: name.clone(), reason: "its value was fused away".into() };
+        let value = self.values[node].ok_or_else(missing)?;
+        if self.steps[value].ring == ring {
+            return Ok(value);
+        }
+        let len = self.steps[value].len;
+        Ok(self.push(name, StepKind::Reduce, vec![value], len, ring))
+    }
+
+    fn reveal(&mut self) {
+        let node = &self.graph.nodes[self.graph.output];
+        let ring = self.rings.demand[self.graph.output];
+        if let Ok(value) = self.in_ring(self.graph.output, ring) {
+            self.push(&node.name, StepKind::Reveal, vec![value], node.output.len(), ring);
+        }
+    }
+
+    fn window(&self, id: NodeId, kernel: usize, stride: usize) -> Window {
+        let input = self.graph.nodes[self.graph.nodes[id].inputs[0]].output.shape;
+        Window { input, kernel, stride }
+    }
+
+    fn push(&mut self, layer: &str, kind: StepKind, inputs: Vec<StepId>, len: usize, ring: u32) -> StepId {
+        self.steps.push(Step { layer: layer.to_owned(), kind, inputs, len, ring });
+        self.steps.len() - 1
+    }
+}
+
+fn product(graph: &Graph, id: NodeId, ring: u32) -> Result<StepKind, PlanError> {
+    let node = &graph.nodes[id];
+    let input = &graph.nodes[node.inputs[0]].output;
+    let unsupported =
+        || PlanError::Unsupported { node: node.name.clone(), reason: "not a linear layer".into() };
+    let linear = node.op.linear().ok_or_else(unsupported)?;
+    let geometry = Geometry::of(node, input).ok_or_else(unsupported)?;
+    let product = Product {
+        geometry,
+        weight_bits: linear.weight_bits,
+        ring,
+        channel_shifts: linear.channel_shifts.clone(),
+    };
+    Ok(StepKind::Product { node: id, product })
+}

@@ -1,0 +1,164 @@
+//! Bytes and rounds of each step, and of a whole plan.
+
+use serde::{Deserialize, Serialize};
+
+use crate::comparison::Comparison;
+use crate::ot::{Ots, packed};
+use crate::step::{Plan, Step, StepKind};
+use crate::traffic::{Flow, Meter, Traffic};
+
+/// Traffic of one inference, by layer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prediction {
+    /// In order of execution; layers without messages are left out.
+    pub layers: Vec<LayerPrice>,
+}
+
+/// Traffic of one layer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerPrice {
+    /// The layer's name.
+    pub name: String,
+    /// Independent of the client's input.
+    pub offline: Traffic,
+    /// After the input is known.
+    pub online: Traffic,
+}
+
+impl Prediction {
+    /// Offline traffic of all layers.
+    pub fn offline(&self) -> Traffic {
+        self.layers.iter().map(|l| l.offline).sum()
+    }
+
+    /// Online traffic of all layers.
+    pub fn online(&self) -> Traffic {
+        self.layers.iter().map(|l| l.online).sum()
+    }
+
+    /// Offline and online bytes, both directions.
+    pub fn total_bytes(&self) -> u64 {
+        (self.offline() + self.online()).bytes()
+    }
+
+    /// The entry of `name`, made if it is not there.
+    pub fn layer_mut(&mut self, name: &str) -> &mut LayerPrice {
+        let at = self.layers.iter().position(|l| l.name == name).unwrap_or_else(|| {
+            self.layers.push(LayerPrice { name: name.to_owned(), ..Default::default() });
+            self.layers.len() - 1
+        });
+        &mut self.layers[at]
+    }
+
+    /// Drops layers without messages.
+    pub fn without_silent_layers(mut self) -> Self {
+        self.layers.retain(|l| l.offline != Traffic::default() || l.online != Traffic::default());
+        self
+    }
+}
+
+impl Plan {
+    /// The bytes and rounds of one inference: equal to what `copriv-infer2pc` measures.
+    pub fn predict(&self) -> Prediction {
+        let mut prediction = Prediction::default();
+        let (mut offline, mut online) = (Meter::new(), Meter::new());
+        for step in &self.steps {
+            let layer = prediction.layer_mut(&step.layer);
+            layer.offline += offline.count(&step.offline());
+            layer.online += online.count(&step.online());
+        }
+        prediction.without_silent_layers()
+    }
+}
+
+impl Step {
+    /// Random OTs that the step consumes online (a product makes its own).
+    pub fn ots(&self) -> Ots {
+        let n = self.len as u64;
+        match &self.kind {
+            StepKind::Extend { msb_known: true, .. } => Ots::from_server(n),
+            StepKind::Extend { from, .. } => Comparison::new(*from).ots(n) + b2a_ots(n, self.ring - from),
+            StepKind::Truncate { shift, .. } => Comparison::new(*shift).ots(n) + b2a_ots(n, self.ring),
+            StepKind::ClampLow { .. } | StepKind::ClampHigh { .. } => clamp_ots(n, self.ring),
+            StepKind::MaxPool(window) => {
+                let matches = window.kernel * window.kernel - 1;
+                clamp_ots(n * matches as u64, self.ring)
+            }
+            StepKind::Argmax { candidates, from } => {
+                let matches = *candidates as u64 - 1;
+                clamp_ots(matches, *from) + Ots::both(matches)
+            }
+            _ => Ots::default(),
+        }
+    }
+
+    /// Offline messages.
+    pub fn offline(&self) -> Vec<Flow> {
+        match &self.kind {
+            StepKind::Product { product, .. } => product.offline(),
+            _ => vec![self.ots().extension()],
+        }
+    }
+
+    /// Online messages.
+    pub fn online(&self) -> Vec<Flow> {
+        let n = self.len as u64;
+        match &self.kind {
+            StepKind::Product { product, .. } => vec![product.online()],
+            StepKind::Extend { from, msb_known: true, .. } => cot(n, self.ring - from).into(),
+            StepKind::Extend { from, .. } => {
+                [Comparison::new(*from).flows(n), b2a(n, self.ring - from)].concat()
+            }
+            StepKind::Truncate { shift, .. } => {
+                [Comparison::new(*shift).flows(n), b2a(n, self.ring)].concat()
+            }
+            StepKind::ClampLow { .. } | StepKind::ClampHigh { .. } => clamp(n, self.ring),
+            StepKind::MaxPool(window) => tournament(window.kernel * window.kernel)
+                .flat_map(|m| clamp(n * m as u64, self.ring))
+                .collect(),
+            StepKind::Argmax { candidates, from } => tournament(*candidates)
+                .flat_map(|m| [clamp(m as u64, *from), mux(m as u64, self.ring).into()].concat())
+                .collect(),
+            StepKind::Reveal => vec![Flow::Down(packed(n, u64::from(self.ring)))],
+            StepKind::Input | StepKind::Reduce | StepKind::Add { .. } | StepKind::SumPool(_) => Vec::new(),
+        }
+    }
+}
+
+/// Matches in each round of a tournament; a candidate without opponent moves on.
+pub fn tournament(candidates: usize) -> impl Iterator<Item = usize> {
+    let mut left = candidates;
+    std::iter::from_fn(move || {
+        let matches = left / 2;
+        left -= matches;
+        (matches > 0).then_some(matches)
+    })
+}
+
+/// A correlated OT with the server as sender: the client's flipped choices, then the messages.
+fn cot(n: u64, width: u32) -> [Flow; 2] {
+    [Flow::Up(packed(n, 1)), Flow::Down(packed(n, u64::from(width)))]
+}
+
+/// A shared bit into `Z_2^ring`: the product of the two shares is needed modulo `2^(ring-1)`.
+fn b2a(n: u64, ring: u32) -> Vec<Flow> {
+    if ring > 1 { cot(n, ring - 1).into() } else { Vec::new() }
+}
+
+fn b2a_ots(n: u64, ring: u32) -> Ots {
+    Ots::from_server(if ring > 1 { n } else { 0 })
+}
+
+/// A shared bit times a shared value: a correlated OT in each direction.
+fn mux(n: u64, ring: u32) -> [Flow; 2] {
+    let (flips, messages) = (packed(n, 1), packed(n, u64::from(ring)));
+    [Flow::Both { up: flips, down: flips }, Flow::Both { up: messages, down: messages }]
+}
+
+fn clamp(n: u64, ring: u32) -> Vec<Flow> {
+    [Comparison::new(ring - 1).flows(n), mux(n, ring).into()].concat()
+}
+
+fn clamp_ots(n: u64, ring: u32) -> Ots {
+    Comparison::new(ring - 1).ots(n) + Ots::both(n)
+}

@@ -1,0 +1,158 @@
+//! Which ring each value is shared in.
+//!
+//! Every ring must hold the proven interval of its values (and of the differences that a
+//! comparison forms). Backwards over the graph, each node learns the widest ring that a
+//! consumer asks of it: a product or a sum simply works in that ring, the others are extended
+//! once behind it.
+
+use copriv_model::range::{self, Interval};
+use copriv_model::{Graph, NodeId, Op};
+
+use crate::PlanError;
+
+/// The ring arithmetic of one graph.
+pub(crate) struct Rings {
+    /// Proven interval of each node.
+    pub ranges: Vec<Interval>,
+    /// Widest ring that a consumer of each node asks for.
+    pub demand: Vec<u32>,
+    /// Ring in which each node's own protocol works (its input ring for a requantisation).
+    pub working: Vec<u32>,
+    /// Relus that are done inside the requantisation behind them.
+    pub fused: Vec<bool>,
+}
+
+/// What a requantisation does after the shift.
+pub(crate) struct Clamps {
+    pub low: Option<i64>,
+    pub high: Option<i64>,
+    /// Ring that holds the shifted value and both differences.
+    pub ring: u32,
+}
+
+impl Rings {
+    pub(crate) fn of(graph: &Graph) -> Result<Self, PlanError> {
+        let n = graph.nodes.len();
+        let mut rings = Self {
+            ranges: range::of_graph(graph)?,
+            demand: vec![0; n],
+            working: vec![0; n],
+            fused: fused_relus(graph),
+        };
+        let (lo, hi) = rings.ranges[graph.output];
+        rings.demand[graph.output] = range::signed_bits(lo, hi);
+        for id in (0..n).rev() {
+            rings.visit(graph, id)?;
+        }
+        Ok(rings)
+    }
+
+    /// The node whose value a requantisation really reads: behind a fused ReLU, its operand.
+    pub(crate) fn source(&self, graph: &Graph, requant: NodeId) -> NodeId {
+        let operand = graph.nodes[requant].inputs[0];
+        if self.fused[operand] { graph.nodes[operand].inputs[0] } else { operand }
+    }
+
+    /// Clamps of a requantisation, given the interval of what it reads.
+    pub(crate) fn clamps(&self, graph: &Graph, requant: NodeId, shift: u32, clamp: bool) -> Clamps {
+        let operand = graph.nodes[requant].inputs[0];
+        let (lo, hi) = self.ranges[self.source(graph, requant)];
+        let (lo, hi) = (range::round_shift(lo, shift), range::round_shift(hi, shift));
+        let out = &graph.nodes[requant].output;
+        let mut floor = if clamp { out.min() } else { i128::MIN };
+        if self.fused[operand] {
+            floor = floor.max(0);
+        }
+        let low = (lo < floor).then_some(floor);
+        let high = (clamp && hi > out.max()).then_some(out.max());
+        let mut extremes = vec![lo, hi];
+        if let Some(low) = low {
+            extremes.extend([lo - low, hi - low]);
+        }
+        if let Some(high) = high {
+            let lo = low.unwrap_or(lo);
+            extremes.extend([high - hi, high - lo, lo - high]);
+        }
+        Clamps { low: low.map(|v| v as i64), high: high.map(|v| v as i64), ring: ring_of(&extremes) }
+    }
+
+    fn visit(&mut self, graph: &Graph, id: NodeId) -> Result<(), PlanError> {
+        let node = &graph.nodes[id];
+        let own = ring_of(&[self.ranges[id].0, self.ranges[id].1]);
+        let wide = own.max(self.demand[id]);
+        let operand = |i: usize| self.ranges[node.inputs[i]];
+        self.working[id] = match &node.op {
+            Op::Input | Op::Conv(_) | Op::Linear(_) | Op::Add { .. } => wide,
+            Op::Flatten => self.demand[id],
+            Op::Relu => ring_of(&[operand(0).0, operand(0).1]),
+            Op::Requant { shift, clamp } => self.clamps(graph, id, *shift, *clamp).ring + shift,
+            Op::AvgPool { kernel, .. } => {
+                let area = (kernel * kernel) as i128;
+                if !area.unsigned_abs().is_power_of_two() {
+                    return Err(PlanError::Unsupported {
+                        node: node.name.clone(),
+                        reason: format!(
+                            "an average over {area} values; only powers of two can be run privately yet"
+                        ),
+                    });
+                }
+                let (lo, hi) = operand(0);
+                ring_of(&[lo * area, hi * area + area / 2])
+            }
+            Op::MaxPool { .. } | Op::Argmax => {
+                let (lo, hi) = operand(0);
+                ring_of(&[lo - hi, hi - lo, lo, hi])
+            }
+        };
+        if self.working[id] > 62 {
+            return Err(PlanError::Unsupported {
+                node: node.name.clone(),
+                reason: format!("needs a ring of {} bits; at most 62 are supported", self.working[id]),
+            });
+        }
+        if self.fused[id] {
+            return Ok(());
+        }
+        for (i, &x) in node.inputs.iter().enumerate() {
+            let x = if matches!(node.op, Op::Requant { .. }) { self.source(graph, id) } else { x };
+            let asked = self.operand_ring(graph, id, i);
+            self.demand[x] = self.demand[x].max(asked);
+        }
+        Ok(())
+    }
+
+    /// Ring that node `id` wants operand `i` in.
+    pub(crate) fn operand_ring(&self, graph: &Graph, id: NodeId, i: usize) -> u32 {
+        match &graph.nodes[id].op {
+            Op::Add { shifts } => self.working[id] - shifts[i],
+            _ => self.working[id],
+        }
+    }
+}
+
+/// Smallest two's complement ring that holds all of these.
+fn ring_of(values: &[i128]) -> u32 {
+    let (lo, hi) = (values.iter().min(), values.iter().max());
+    range::signed_bits(*lo.unwrap_or(&0), *hi.unwrap_or(&0))
+}
+
+/// ReLUs whose only user is a requantisation: `relu(x) >> s == relu(x >> s)`, rounding
+/// included, so the sign is taken of the shorter value.
+fn fused_relus(graph: &Graph) -> Vec<bool> {
+    let mut users = vec![Vec::new(); graph.nodes.len()];
+    for (id, node) in graph.nodes.iter().enumerate() {
+        for &x in &node.inputs {
+            users[x].push(id);
+        }
+    }
+    graph
+        .nodes
+        .iter()
+        .enumerate()
+        .map(|(id, node)| {
+            matches!(node.op, Op::Relu)
+                && id != graph.output
+                && matches!(users[id][..], [user] if matches!(graph.nodes[user].op, Op::Requant { .. }))
+        })
+        .collect()
+}

@@ -1,0 +1,165 @@
+//! What both parties run.
+
+use copriv_model::{Graph, NodeId};
+use serde::Serialize;
+
+use crate::product::Product;
+use crate::{PlanError, lower};
+
+/// Index of a step in [`Plan::steps`]; also names the shares that it produces.
+pub type StepId = usize;
+
+/// A two-party program: what both parties run, in order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Plan {
+    /// Operands stand before their users; the last step reveals the result to the client.
+    pub steps: Vec<Step>,
+    /// For each node of the graph the step whose shares hold its value; `None` where an
+    /// activation was fused with the requantisation behind it.
+    pub values: Vec<Option<StepId>>,
+}
+
+/// One protocol on all elements of a tensor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Step {
+    /// Name of the layer that it is accounted under.
+    pub layer: String,
+    /// The protocol.
+    pub kind: StepKind,
+    /// Operands.
+    pub inputs: Vec<StepId>,
+    /// Elements of the result.
+    pub len: usize,
+    /// The result is additively shared in `Z_2^ring`.
+    pub ring: u32,
+}
+
+/// Protocols. `n` is the number of elements; intervals were proven by `copriv_model::range`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum StepKind {
+    /// The client's integers; the server's share is zero.
+    Input,
+    /// Product with the weights of a node: `W * x_s` locally, `W * (x_c - r)` after one
+    /// message, `W * r` from the offline phase.
+    Product {
+        /// Whose weights.
+        node: NodeId,
+        /// Shape and widths.
+        product: Product,
+    },
+    /// Keeps the low bits of each share: local.
+    Reduce,
+    /// Embeds values of `[-offset, ..)` into a wider ring: adds `offset`, subtracts the wrap
+    /// of the shares, subtracts `offset`.
+    Extend {
+        /// Ring of the operand.
+        from: u32,
+        /// Makes every value non-negative.
+        offset: u64,
+        /// `value + offset < 2^(from-1)`: the wrap is an OR of the shares' top bits
+        /// (PrivQuant section 4.2.1) instead of a comparison.
+        msb_known: bool,
+    },
+    /// `floor((x + 2^(shift-1)) / 2^shift)`: SiRNN's truncate-and-reduce (eprint 2021/459,
+    /// section 3.3), exact.
+    Truncate {
+        /// Ring of the operand.
+        from: u32,
+        /// Bits dropped.
+        shift: u32,
+    },
+    /// `max(x, bound)` by DReLU and MUX; ReLU has the bound 0.
+    ClampLow {
+        /// Smallest result.
+        bound: i64,
+    },
+    /// `min(x, bound)` by DReLU and MUX.
+    ClampHigh {
+        /// Largest result.
+        bound: i64,
+    },
+    /// `x0 * 2^shifts[0] + x1 * 2^shifts[1]`: local.
+    Add {
+        /// Left shifts.
+        shifts: [u32; 2],
+    },
+    /// Window sums: local.
+    SumPool(Window),
+    /// Window maxima: a tournament of DReLU and MUX.
+    MaxPool(Window),
+    /// Index of the largest element, smallest first: a tournament that carries the index.
+    Argmax {
+        /// Candidates.
+        candidates: usize,
+        /// Ring of the operand.
+        from: u32,
+    },
+    /// The server sends its share to the client.
+    Reveal,
+}
+
+/// Windows of a pooling step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Window {
+    /// `[channels, height, width]` of the operand.
+    pub input: [usize; 3],
+    /// Side.
+    pub kernel: usize,
+    /// Stride.
+    pub stride: usize,
+}
+
+impl Plan {
+    /// Lowers a valid graph.
+    ///
+    /// # Errors
+    /// An invalid graph, or an operator that no protocol covers yet.
+    pub fn new(graph: &Graph) -> Result<Self, PlanError> {
+        lower::lower(graph)
+    }
+
+    /// Fingerprint of everything that both parties must agree on: the steps, in order.
+    pub fn hash(&self) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new_derive_key("copriv plan v1");
+        for step in &self.steps {
+            hasher.update(&step.fingerprint());
+        }
+        *hasher.finalize().as_bytes()
+    }
+}
+
+impl Step {
+    /// Fingerprint of one step, for naming the first layer in which two plans differ.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        *blake3::hash(format!("{self:?}").as_bytes()).as_bytes()
+    }
+}
+
+impl Window {
+    /// `(rows, columns)` of the result.
+    pub fn output_size(&self) -> (usize, usize) {
+        let side = |n: usize| (n - self.kernel) / self.stride + 1;
+        (side(self.input[1]), side(self.input[2]))
+    }
+
+    /// For every candidate of a window, in row-major order, the operand's indices by output.
+    pub fn candidates(&self) -> Vec<Vec<usize>> {
+        let [c, h, w] = self.input;
+        let (rows, cols) = self.output_size();
+        let mut all = Vec::with_capacity(self.kernel * self.kernel);
+        for i in 0..self.kernel {
+            for j in 0..self.kernel {
+                let mut indices = Vec::with_capacity(c * rows * cols);
+                for channel in 0..c {
+                    for row in 0..rows {
+                        let line = (channel * h + row * self.stride + i) * w + j;
+                        indices.extend((0..cols).map(|col| line + col * self.stride));
+                    }
+                }
+                all.push(indices);
+            }
+        }
+        all
+    }
+}
