@@ -9,7 +9,7 @@
 //! | [`wire`] | packing to the bit | |
 //! | [`base_ot`] | public-key OT on Ristretto | endemic OT, eprint 2019/706 |
 //! | [`hash`] | tweakable correlation-robust hash | TMMO, eprint 2019/074 |
-//! | [`iknp`] | OT extension, sans-IO | IKNP, CRYPTO 2003 |
+//! | [`softspoken`] | OT extension, sans-IO | IKNP, CRYPTO 2003; SoftSpokenOT, eprint 2022/192 |
 //! | [`extension`] | both directions over a channel | |
 //! | [`rot`] | random OTs, each usable once | |
 //! | [`cot`], [`one_of_n`], [`triples`] | correlations, derandomised online | |
@@ -30,18 +30,22 @@ pub mod channel;
 pub mod cot;
 mod error;
 pub mod extension;
+mod ggm;
 pub mod hash;
-pub mod iknp;
+mod meter;
 pub mod one_of_n;
 mod prg;
 pub mod rot;
+mod simd;
+pub mod softspoken;
 mod transpose;
 pub mod triples;
 pub mod wire;
 
 pub use channel::{Channel, ChannelError, Traffic};
 pub use error::OtError;
-pub use extension::{OtExtension, Role, extend_bytes, setup_traffic};
+pub use extension::{OtExtension, OtFlavour, Role, extend_bytes, setup_traffic};
+pub use meter::OtMeter;
 pub use rot::{RotReceiver, RotSender};
 
 #[cfg(test)]

@@ -5,31 +5,91 @@ use std::net::{TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use copriv_ot::{Channel, OtError, OtExtension, Role, RotReceiver, RotSender, extend_bytes};
-use copriv_ot::{ChannelError, setup_traffic};
+use copriv_ot::{Channel, ChannelError, OtError, OtExtension, OtFlavour, OtMeter, Role};
+use copriv_ot::{RotReceiver, RotSender, extend_bytes, setup_traffic};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 
-type Party = (Channel, OtExtension, ChaCha20Rng);
+struct Party {
+    chan: Channel,
+    ot: OtExtension,
+    meter: OtMeter,
+    rng: ChaCha20Rng,
+}
+
+impl Party {
+    /// Extends with chosen or random choices, and checks traffic and shapes.
+    fn extend(&mut self, send: usize, receive: usize, random: bool) -> (RotSender, RotReceiver) {
+        let before = self.chan.traffic();
+        self.chan.mark_phase();
+        let (halves, expected) = if random {
+            let halves = self.ot.extend_random(&mut self.chan, send, receive);
+            (halves.unwrap(), self.meter.extend_random(send, receive))
+        } else {
+            let choices: Vec<bool> = (0..receive).map(|_| self.rng.random()).collect();
+            let halves = self.ot.extend(&mut self.chan, send, &choices).unwrap();
+            assert_eq!(halves.1.choices(), choices);
+            (halves, self.meter.extend(send, receive))
+        };
+        assert_eq!(
+            self.chan.traffic() - before,
+            expected,
+            "{send} {receive} {random}"
+        );
+        assert_eq!((halves.0.len(), halves.1.len()), (send, receive));
+        halves
+    }
+}
 
 /// Runs both parties to the end and gives both results.
 fn run<S: Send, C: Send>(
     channels: (Channel, Channel),
+    flavour: OtFlavour,
     server: impl FnOnce(Party) -> S + Send,
     client: impl FnOnce(Party) -> C + Send,
 ) -> (S, C) {
     let party = |mut chan: Channel, role: Role| {
         let mut rng = ChaCha20Rng::seed_from_u64(role as u64);
-        let ot = OtExtension::setup(&mut chan, role, &mut rng).unwrap();
-        assert_eq!(chan.traffic(), setup_traffic());
-        chan.mark_phase();
-        (chan, ot, rng)
+        let ot = OtExtension::setup_with(&mut chan, role, flavour, &mut rng).unwrap();
+        let meter = OtMeter::new(flavour);
+        assert_eq!(ot.flavour(), flavour);
+        assert_eq!(chan.traffic(), meter.setup());
+        Party {
+            chan,
+            ot,
+            meter,
+            rng,
+        }
     };
     thread::scope(|scope| {
         let client = scope.spawn(|| client(party(channels.1, Role::Client)));
         let server = server(party(channels.0, Role::Server));
         (server, client.join().unwrap())
     })
+}
+
+/// Runs the same calls, server's view, on both parties and checks every OT.
+fn run_calls(channels: (Channel, Channel), flavour: OtFlavour, calls: &[(usize, usize, bool)]) {
+    let (server, client) = run(
+        channels,
+        flavour,
+        |mut party| -> Vec<_> {
+            let calls = calls.iter();
+            calls
+                .map(|&(s, r, random)| party.extend(s, r, random))
+                .collect()
+        },
+        |mut party| -> Vec<_> {
+            let calls = calls.iter();
+            calls
+                .map(|&(s, r, random)| party.extend(r, s, random))
+                .collect()
+        },
+    );
+    for ((s0, r0), (s1, r1)) in server.into_iter().zip(client) {
+        check(s0, r1);
+        check(s1, r0);
+    }
 }
 
 fn tcp_pair() -> (Channel, Channel) {
@@ -49,77 +109,88 @@ fn check(sender: RotSender, receiver: RotReceiver) {
     }
 }
 
-fn bits(rng: &mut ChaCha20Rng, n: usize) -> Vec<bool> {
-    (0..n).map(|_| rng.random()).collect()
-}
-
 #[test]
-fn both_directions_from_one_setup() {
-    let sizes: Vec<(usize, usize)> =
-        (0..60).map(|i| (i * 7 % 300, i * 11 % 300)).chain([(0, 5000), (5000, 0), (4096, 4097)]).collect();
-    for channels in [Channel::pair(), tcp_pair()] {
-        let side = |flip: bool| {
-            let sizes = &sizes;
-            move |(mut chan, mut ot, mut rng): Party| {
-                let mut out = Vec::new();
-                for &(a, b) in sizes {
-                    let (send, receive) = if flip { (b, a) } else { (a, b) };
-                    let before = chan.traffic();
-                    let choices = bits(&mut rng, receive);
-                    let halves = ot.extend(&mut chan, send, &choices).unwrap();
-                    assert_eq!(halves.1.choices(), choices);
-                    let used = chan.traffic() - before;
-                    assert_eq!(used.sent, extend_bytes(receive));
-                    assert_eq!(used.received, extend_bytes(send));
-                    assert_eq!(used.rounds, u64::from(send + receive > 0));
-                    out.push(halves);
-                }
-                out
-            }
-        };
-        let (server, client) = run(channels, side(false), side(true));
-        for ((s0, r0), (s1, r1)) in server.into_iter().zip(client) {
-            check(s0, r1);
-            check(s1, r0);
-        }
+fn both_directions_at_all_sizes() {
+    for flavour in OtFlavour::ALL {
+        let calls: Vec<_> = (0..300)
+            .map(|i| (i, (i * 7 + 1) % 301, i % 3 == 0))
+            .collect();
+        run_calls(Channel::pair(), flavour, &calls);
     }
 }
 
 #[test]
-fn traffic_equals_the_closed_formula() {
+fn both_directions_at_200_random_sizes_over_tcp() {
+    let mut rng = ChaCha20Rng::seed_from_u64(7);
+    for flavour in OtFlavour::ALL {
+        let calls: Vec<_> = (0..200)
+            .map(|i| {
+                let largest = if i % 20 == 0 { 20_000 } else { 2_000 };
+                let mut size = || rng.random_range(0..=largest);
+                (size(), size(), i % 2 == 0)
+            })
+            .chain([(0, 8192, true), (8193, 0, false), (0, 0, false)])
+            .collect();
+        run_calls(tcp_pair(), flavour, &calls);
+    }
+}
+
+#[test]
+fn traffic_a_random_ot_is_within_the_issue() {
+    let n = 1 << 22;
+    let bits = |flavour| {
+        let mut meter = OtMeter::new(flavour);
+        let traffic = meter.setup() + meter.extend(0, n);
+        traffic.total() as f64 * 8.0 / n as f64
+    };
+    assert!(bits(OtFlavour::Iknp) <= 128.1);
+    assert!(bits(OtFlavour::SoftSpoken4) <= 32.1);
+    assert!(bits(OtFlavour::SoftSpoken8) <= 16.1);
     assert_eq!(extend_bytes(0), 0);
     assert_eq!(extend_bytes(1), 128);
     assert_eq!(extend_bytes(8), 128);
     assert_eq!(extend_bytes(9), 256);
-    // 128.1 bits an OT at most at 2^22.
-    assert!(extend_bytes(1 << 22) * 8 <= (1 << 22) * 128);
 }
 
 #[test]
 fn no_two_pads_are_equal_and_bits_are_balanced() {
-    let n = 1 << 16;
-    let ((s0, r0), (s1, r1)) = run(
-        Channel::pair(),
-        |(mut chan, mut ot, mut rng)| {
-            let choices = bits(&mut rng, n);
-            ot.extend(&mut chan, n, &choices).unwrap()
-        },
-        |(mut chan, mut ot, mut rng)| {
-            let choices = bits(&mut rng, n);
-            ot.extend(&mut chan, n, &choices).unwrap()
-        },
-    );
-    drop((r0, r1));
-    let mut seen = HashSet::new();
-    let mut ones = 0_u64;
-    for pair in s0.into_pads().iter().chain(s1.into_pads().iter()) {
-        for pad in pair {
-            assert!(seen.insert(*pad));
-            ones += u64::from(pad.count_ones());
+    let n = 1 << 15;
+    for flavour in OtFlavour::ALL {
+        let ((s0, r0), (s1, r1)) = run(
+            Channel::pair(),
+            flavour,
+            |mut party| party.extend(n, n, true),
+            |mut party| party.extend(n, n, true),
+        );
+        let coins = [r0.choices(), r1.choices()].concat();
+        let ones = coins.iter().filter(|&&c| c).count() as f64;
+        assert!((ones - n as f64).abs() < 3.0 * (2.0 * n as f64).sqrt());
+        let mut seen = HashSet::new();
+        let mut ones = 0_u64;
+        for pair in s0.into_pads().iter().chain(s1.into_pads().iter()) {
+            for pad in pair {
+                assert!(seen.insert(*pad));
+                ones += u64::from(pad.count_ones());
+            }
         }
+        let total = 4.0 * n as f64 * 128.0;
+        assert!((ones as f64 - total / 2.0).abs() < 3.0 * total.sqrt());
     }
-    let total = 4.0 * n as f64 * 128.0;
-    assert!((ones as f64 - total / 2.0).abs() < 3.0 * total.sqrt());
+}
+
+#[test]
+fn another_flavour_is_refused() {
+    let (mut a, mut b) = Channel::pair();
+    let refused = |result| matches!(result, Err(OtError::Incompatible { what: "flavour" }));
+    let setup = |chan: &mut Channel, role, flavour| {
+        let mut rng = ChaCha20Rng::seed_from_u64(role as u64);
+        OtExtension::setup_with(chan, role, flavour, &mut rng)
+    };
+    thread::scope(|scope| {
+        let peer = scope.spawn(|| setup(&mut b, Role::Client, OtFlavour::SoftSpoken4));
+        assert!(refused(setup(&mut a, Role::Server, OtFlavour::Iknp)));
+        assert!(refused(peer.join().unwrap()));
+    });
 }
 
 #[test]
@@ -151,7 +222,7 @@ fn garbage_from_the_peer_is_an_error() {
         rng.fill_bytes(&mut garbage);
         if round % 2 == 1 {
             // A right hello, so that the points are reached.
-            garbage[..8].copy_from_slice(b"cpv-ot1\x01");
+            garbage[..9].copy_from_slice(b"cpv-ot1\x01\x00");
         }
         b.send(&garbage).unwrap();
         b.flush().unwrap();

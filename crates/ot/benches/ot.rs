@@ -1,0 +1,211 @@
+//! `cargo bench -p copriv-ot [-- LOG2_OTS]`: random OTs a second, and bits on the wire for each.
+//!
+//! Both parties run in this process, one thread each, pinned to a core each, over loopback TCP.
+//! One party is the OT sender and one the receiver; a random OT is done when its pads are
+//! hashed. Prints one table and writes `target/bench/ot.json`, rows of `{name, params, value, unit}`.
+//!
+//! `ot/s` is wall time of the slower party; on a machine with other work `ot/cpu-s` (thread
+//! time of the busier party) is the figure to compare.
+
+use std::fmt::Write as _;
+use std::net::{TcpListener, TcpStream};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+use std::{env, fs, hint, thread};
+
+use copriv_ot::{Channel, OtExtension, OtFlavour, Role};
+use rand::SeedableRng;
+use rand_chacha::ChaCha20Rng;
+
+/// OTs of one call: what a streaming user asks for.
+const BATCH: usize = 1 << 18;
+
+fn main() {
+    let log = env::args().find_map(|arg| arg.parse::<u32>().ok());
+    let log = log.unwrap_or(24);
+    let mut table = Table::default();
+    for flavour in OtFlavour::ALL {
+        // The wide trees cost much more work an OT.
+        let log = if flavour == OtFlavour::SoftSpoken8 {
+            log.min(22)
+        } else {
+            log
+        };
+        flavour_rows(&mut table, flavour, 1 << log);
+    }
+    table.push(
+        "memory",
+        "peak of the process, both parties",
+        peak_megabytes(),
+        "MB",
+    );
+    table.print();
+    table.save();
+}
+
+fn flavour_rows(table: &mut Table, flavour: OtFlavour, n: usize) {
+    let (server, client) = tcp_pair();
+    let receiver = thread::spawn(move || {
+        pin(1);
+        party(client, Role::Client, flavour, 0, n)
+    });
+    pin(0);
+    let sent = party(server, Role::Server, flavour, n, 0);
+    let received = receiver.join().expect("the receiver's thread ends well");
+    let name = flavour.name();
+    let params = format!("n = 2^{}, loopback, batches of 2^18", n.ilog2());
+    let rate = |time: Duration| n as f64 / time.as_secs_f64();
+    let (wall, cpu) = (sent.wall.max(received.wall), sent.cpu.max(received.cpu));
+    table.push(name, &params, rate(wall), "ot/s");
+    table.push(name, &params, rate(cpu), "ot/cpu-s");
+    table.push(
+        name,
+        &format!("{params}, sender"),
+        rate(sent.cpu),
+        "ot/cpu-s",
+    );
+    table.push(
+        name,
+        &format!("{params}, receiver"),
+        rate(received.cpu),
+        "ot/cpu-s",
+    );
+    let bits = |bytes: u64| bytes as f64 * 8.0 / n as f64;
+    table.push(name, &params, bits(sent.bytes), "bit/ot");
+    let params = format!("{params}, set-up included");
+    table.push(name, &params, bits(sent.bytes + sent.setup_bytes), "bit/ot");
+}
+
+struct Run {
+    wall: Duration,
+    cpu: Duration,
+    bytes: u64,
+    setup_bytes: u64,
+}
+
+/// Runs one party: `send` and `receive` are the OTs in each role, one of them zero.
+fn party(mut chan: Channel, role: Role, flavour: OtFlavour, send: usize, receive: usize) -> Run {
+    let mut rng = ChaCha20Rng::seed_from_u64(role as u64);
+    let mut ot =
+        OtExtension::setup_with(&mut chan, role, flavour, &mut rng).expect("the peer is honest");
+    let setup_bytes = chan.traffic().total();
+    // Both start together.
+    chan.exchange(&[0], 1).expect("the peer is there");
+    let before = chan.traffic();
+    let (start, cpu) = (Instant::now(), thread_time());
+    for _ in (0..send + receive).step_by(BATCH) {
+        let (sent, received) = ot
+            .extend_random(&mut chan, BATCH.min(send), BATCH.min(receive))
+            .expect("the peer is honest");
+        hint::black_box(sent.into_pads().last());
+        hint::black_box(received.into_pads().last());
+    }
+    Run {
+        wall: start.elapsed(),
+        cpu: thread_time() - cpu,
+        bytes: (chan.traffic() - before).total(),
+        setup_bytes,
+    }
+}
+
+fn tcp_pair() -> (Channel, Channel) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("a bound socket");
+    let client = TcpStream::connect(address).expect("loopback");
+    let (server, _) = listener.accept().expect("loopback");
+    let channel = |stream| Channel::tcp(stream).expect("a connected stream");
+    (channel(server), channel(client))
+}
+
+/// Pins the calling thread to a core, where `taskset` can.
+fn pin(core: usize) {
+    let thread = fs::read_link("/proc/thread-self").unwrap_or_default();
+    let thread = thread.file_name().unwrap_or_default().to_owned();
+    let _ = Command::new("taskset")
+        .args(["-cp", &core.to_string()])
+        .arg(thread)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+}
+
+/// Processor time of the calling thread; wall time where the system does not tell.
+fn thread_time() -> Duration {
+    let stat = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let nanos = stat.split(' ').next().and_then(|n| n.parse().ok());
+    nanos.map_or_else(
+        || std::time::UNIX_EPOCH.elapsed().unwrap_or_default(),
+        Duration::from_nanos,
+    )
+}
+
+fn peak_megabytes() -> f64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+    let kilobytes: Option<f64> = line
+        .and_then(|line| line.split_whitespace().nth(1))
+        .and_then(|n| n.parse().ok());
+    kilobytes.unwrap_or(0.0) * 1024.0 / 1e6
+}
+
+#[derive(Default)]
+struct Table {
+    rows: Vec<Row>,
+}
+
+struct Row {
+    name: String,
+    params: String,
+    value: f64,
+    unit: &'static str,
+}
+
+impl Table {
+    fn push(&mut self, name: &str, params: &str, value: f64, unit: &'static str) {
+        self.rows.push(Row {
+            name: name.into(),
+            params: params.into(),
+            value,
+            unit,
+        });
+    }
+
+    fn print(&self) {
+        println!("{:<12} {:>14} {:<9} parameters", "name", "value", "unit");
+        for row in &self.rows {
+            let value = if row.value >= 1e6 {
+                format!("{:.1} M", row.value / 1e6)
+            } else {
+                format!("{:.3}", row.value)
+            };
+            println!(
+                "{:<12} {value:>14} {:<9} {}",
+                row.name, row.unit, row.params
+            );
+        }
+    }
+
+    /// Names and parameters are our own and need no escaping.
+    fn save(&self) {
+        let mut json = String::from("[\n");
+        for (i, row) in self.rows.iter().enumerate() {
+            let comma = if i + 1 < self.rows.len() { "," } else { "" };
+            writeln!(
+                json,
+                r#"  {{"name": "{}", "params": "{}", "value": {}, "unit": "{}"}}{comma}"#,
+                row.name, row.params, row.value, row.unit
+            )
+            .expect("writing to a string");
+        }
+        json.push_str("]\n");
+        let folder = env::var("CARGO_TARGET_DIR")
+            .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../../target").to_owned());
+        let folder = format!("{folder}/bench");
+        let saved =
+            fs::create_dir_all(&folder).and_then(|()| fs::write(format!("{folder}/ot.json"), json));
+        match saved {
+            Ok(()) => println!("\nwritten to {folder}/ot.json"),
+            Err(error) => eprintln!("cannot write {folder}/ot.json: {error}"),
+        }
+    }
+}

@@ -1,0 +1,478 @@
+//! SoftSpokenOT, sans-IO; `k = 1` is IKNP.
+//!
+//! Roy, *SoftSpokenOT* (eprint 2022/192), semi-honest, with the repetition code. The 128 bits of
+//! `Delta` are cut into groups of `k`, and each group is a VOLE over a field of `2^k` elements:
+//! the receiver holds `2^k` seeds, the sender all but that at `Delta_g` (module `ggm`). With
+//! `G_x` the expanded seed at point `x`, bits as elements of the field, and `^` its addition:
+//!
+//! ```text
+//! receiver: u = XOR_x G_x      v_b = XOR_x x_b G_x       sends c = u ^ r       (n bits a group)
+//! sender:   w_b = XOR_x (x ^ Delta)_b G_x    q_b = w_b ^ Delta_b c    =>  q_b = v_b ^ Delta_b r
+//! ```
+//!
+//! so row `i` is `q_i = v_i ^ r_i Delta`. The sender stores seed `x` at position `x ^ Delta_g`:
+//! the sums run over the same positions whatever `Delta`, and position 0, the missing one, has
+//! coefficient zero. With one bit a group this is Ishai, Kilian, Nissim, Petrank (CRYPTO 2003) in
+//! the form of Asharov et al. (eprint 2013/552): 128 bits an OT; with `k` bits, `128 / k`.
+//!
+//! Matrices are processed [`CHUNK`] OTs at a time: the message is a concatenation of chunks, each
+//! one column a group, padded to a byte.
+//!
+//! # Security
+//! Semi-honest, under a correlation-robust hash ([`crate::hash`]) and a pseudo-random generator
+//! (AES-128 in counter mode, a key a leaf, the counter never restarted).
+
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::OtError;
+use crate::base_ot::BaseReceiver;
+use crate::error::check_message;
+use crate::ggm;
+use crate::prg::Prg;
+use crate::rot::spread;
+use crate::simd::{Level, dispatched};
+use crate::transpose::{GROUP, transpose};
+
+use rand_core::CryptoRng;
+
+/// Computational security, and so the number of base OTs.
+pub const KAPPA: usize = 128;
+/// OTs of one matrix.
+pub const CHUNK: usize = 8192;
+
+/// Blocks of a column of a full matrix.
+const BLOCKS: usize = CHUNK / 128;
+/// Blocks from one column to the next: a cache line more, so that they do not share cache sets.
+const STRIDE: usize = BLOCKS + 4;
+
+/// Who determines the choice bits of an extension.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Choices {
+    /// The receiver's caller.
+    Chosen,
+    /// The protocol: the sum `u` of the first group, whose column need not be sent.
+    Random,
+}
+
+/// How the 128 bits of `Delta` are cut into groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Groups {
+    k: u32,
+}
+
+impl Groups {
+    /// Groups of `k` bits (1..=16), the last one of what is left.
+    pub(crate) const fn of(k: u32) -> Self {
+        assert!(k >= 1 && k <= 16);
+        Self { k }
+    }
+
+    /// Number of groups, and so of columns sent.
+    pub const fn count(self) -> usize {
+        KAPPA.div_ceil(self.k as usize)
+    }
+
+    /// First bit and width of each group.
+    fn spans(self) -> impl Iterator<Item = (usize, usize)> {
+        let k = self.k as usize;
+        (0..KAPPA)
+            .step_by(k)
+            .map(move |start| (start, k.min(KAPPA - start)))
+    }
+
+    /// Bytes from receiver to sender that set up the seeds.
+    pub fn setup_bytes(self) -> usize {
+        self.spans()
+            .map(|(_, k)| ggm::message_bytes(k as u32))
+            .sum()
+    }
+
+    /// Bytes from receiver to sender for `n` OTs: a column a group, padded to a byte.
+    pub const fn message_bytes(self, n: usize, choices: Choices) -> u64 {
+        let columns = match choices {
+            Choices::Chosen => self.count(),
+            Choices::Random => self.count() - 1,
+        };
+        // Chunks are whole bytes, so only the last one is padded.
+        (n as u64).div_ceil(8) * columns as u64
+    }
+}
+
+/// Draws `Delta` and runs the base OTs with its complement as choices.
+pub(crate) fn start_sender(
+    context: &[u8; 32],
+    rng: &mut impl CryptoRng,
+) -> (Zeroizing<u128>, BaseReceiver, Vec<u8>) {
+    let mut delta = Zeroizing::new([0; 16]);
+    rng.fill_bytes(&mut *delta);
+    let delta = Zeroizing::new(u128::from_le_bytes(*delta));
+    let choices: Zeroizing<Vec<bool>> =
+        Zeroizing::new((0..KAPPA).map(|j| *delta >> j & 1 == 0).collect());
+    let (base, message) = BaseReceiver::start(context, &choices, rng);
+    (delta, base, message)
+}
+
+/// The sender of the extension, keyed.
+pub(crate) struct Sender {
+    delta: Zeroizing<u128>,
+    groups: Groups,
+    leaves: Vec<Prg>,
+    counter: u64,
+    scratch: Scratch,
+}
+
+impl Sender {
+    /// `base` are the base-OT keys, `message` the receiver's from [`Receiver::new`].
+    pub(crate) fn new(
+        groups: Groups,
+        delta: u128,
+        base: &[u128],
+        message: &[u8],
+    ) -> Result<Self, OtError> {
+        check_message("seed trees", groups.setup_bytes(), message.len())?;
+        let mut leaves = Vec::new();
+        let mut rest = message;
+        for (start, k) in groups.spans() {
+            let (sums, tail) = rest.split_at(ggm::message_bytes(k as u32));
+            rest = tail;
+            let alpha = (delta >> start) as u32 & ((1 << k) - 1);
+            let held = ggm::hold(alpha, &base[start..start + k], sums);
+            leaves.extend(held[1..].iter().map(|&seed| Prg::new(seed)));
+        }
+        Ok(Self {
+            delta: Zeroizing::new(delta),
+            groups,
+            leaves,
+            counter: 0,
+            scratch: Scratch::new(),
+        })
+    }
+
+    pub(crate) fn delta(&self) -> u128 {
+        *self.delta
+    }
+
+    /// Bytes due from the receiver for `n` OTs.
+    pub(crate) fn message_bytes(&self, n: usize, choices: Choices) -> u64 {
+        self.groups.message_bytes(n, choices)
+    }
+
+    /// Appends the rows of `n <= CHUNK` OTs, from the receiver's columns.
+    pub(crate) fn extend(
+        &mut self,
+        n: usize,
+        choices: Choices,
+        message: &[u8],
+        rows: &mut Vec<u128>,
+    ) -> Result<(), OtError> {
+        debug_assert!(n <= CHUNK);
+        let expected = self.message_bytes(n, choices) as usize;
+        check_message("extension columns", expected, message.len())?;
+        let blocks = n.div_ceil(128);
+        let mut leaves = &self.leaves[..];
+        let mut columns = message.chunks_exact(n.div_ceil(8).max(1));
+        for (start, k) in self.groups.spans() {
+            let (group, rest) = leaves.split_at((1 << k) - 1);
+            leaves = rest;
+            self.scratch.fold(start, k, blocks, self.counter, 1, group);
+            if start == 0 && choices == Choices::Random {
+                continue;
+            }
+            let sent = columns.next().unwrap_or_default();
+            for b in 0..k {
+                let bit = spread((*self.delta >> (start + b) & 1) as u8) as u8;
+                let column = self.scratch.column(start + b, blocks);
+                let column: &mut [u8] = bytemuck::cast_slice_mut(column);
+                for (q, c) in column.iter_mut().zip(sent) {
+                    *q ^= c & bit;
+                }
+            }
+        }
+        self.counter += blocks as u64;
+        self.scratch.push_rows(n, rows);
+        Ok(())
+    }
+}
+
+/// The receiver of the extension, keyed.
+pub(crate) struct Receiver {
+    groups: Groups,
+    leaves: Vec<Prg>,
+    counter: u64,
+    scratch: Scratch,
+}
+
+impl Receiver {
+    /// From the base OTs' sender; also gives the message for [`Sender::new`].
+    pub(crate) fn new(groups: Groups, base: &[[u128; 2]]) -> (Self, Vec<u8>) {
+        let mut leaves = Vec::new();
+        let mut message = Vec::with_capacity(groups.setup_bytes());
+        for (start, k) in groups.spans() {
+            let dealt = ggm::deal(&base[start..start + k], &mut message);
+            leaves.extend(dealt.iter().map(|&seed| Prg::new(seed)));
+        }
+        let receiver = Self {
+            groups,
+            leaves,
+            counter: 0,
+            scratch: Scratch::new(),
+        };
+        (receiver, message)
+    }
+
+    /// Appends the rows of at most [`CHUNK`] OTs, and the columns for the sender. `choices` are
+    /// one a byte, 0 or 1: given if chosen, filled in if random.
+    pub(crate) fn extend(
+        &mut self,
+        mode: Choices,
+        choices: &mut [u8],
+        message: &mut Vec<u8>,
+        rows: &mut Vec<u128>,
+    ) {
+        let n = choices.len();
+        debug_assert!(n <= CHUNK);
+        let (blocks, bytes) = (n.div_ceil(128), n.div_ceil(8));
+        if mode == Choices::Chosen {
+            self.scratch.pack(choices);
+        }
+        let mut leaves = &self.leaves[..];
+        for (start, k) in self.groups.spans() {
+            let (group, rest) = leaves.split_at(1 << k);
+            leaves = rest;
+            self.scratch.fold(start, k, blocks, self.counter, 0, group);
+            if start == 0 && mode == Choices::Random {
+                self.scratch.take_choices(choices);
+                continue;
+            }
+            let sum: &[u8] = bytemuck::cast_slice(&self.scratch.sum[..blocks]);
+            let choices: &[u8] = bytemuck::cast_slice(&self.scratch.choices[..blocks]);
+            let masked = sum.iter().zip(choices).map(|(u, r)| u ^ r);
+            message.extend(masked.take(bytes));
+        }
+        self.counter += blocks as u64;
+        self.scratch.push_rows(n, rows);
+    }
+}
+
+/// The working memory of one matrix; everything in it is secret.
+struct Scratch {
+    level: Level,
+    /// 128 columns, [`STRIDE`] blocks apart.
+    matrix: Zeroizing<Vec<u128>>,
+    /// Sum of all leaves of the group folded last.
+    sum: Zeroizing<Vec<u128>>,
+    /// Sums of the left subtrees under way, one a level.
+    stack: Zeroizing<Vec<u128>>,
+    choices: Zeroizing<Vec<u128>>,
+}
+
+impl Scratch {
+    fn new() -> Self {
+        let zeros = |n| Zeroizing::new(vec![0; n]);
+        Self {
+            level: Level::detect(),
+            matrix: zeros(KAPPA * STRIDE),
+            sum: zeros(BLOCKS),
+            stack: zeros(BLOCKS * 16),
+            choices: zeros(BLOCKS),
+        }
+    }
+
+    fn column(&mut self, j: usize, blocks: usize) -> &mut [u128] {
+        &mut self.matrix[j * STRIDE..][..blocks]
+    }
+
+    /// Column `start + b` becomes the sum of the leaves whose position has bit `b`, and `sum`
+    /// that of all; `leaves[i]` has position `first + i`, and those below `first` count as zero.
+    fn fold(
+        &mut self,
+        start: usize,
+        k: usize,
+        blocks: usize,
+        counter: u64,
+        first: usize,
+        leaves: &[Prg],
+    ) {
+        let columns = &mut self.matrix[start * STRIDE..(start + k) * STRIDE];
+        for column in columns.chunks_exact_mut(STRIDE) {
+            column[..blocks].fill(0);
+        }
+        let sum = &mut self.sum[..blocks];
+        // Positions are visited in order, as by a binary counter: a finished right subtree is
+        // added to its column and joined with its left neighbour, which waits on the stack.
+        for position in 0..1_usize << k {
+            match position.checked_sub(first) {
+                Some(i) => leaves[i].fill(counter, sum),
+                None => sum.fill(0),
+            }
+            let mut b = 0;
+            while position >> b & 1 == 1 {
+                let column = &mut columns[b * STRIDE..][..blocks];
+                join(self.level, column, sum, &self.stack[b * BLOCKS..][..blocks]);
+                b += 1;
+            }
+            if b < k {
+                self.stack[b * BLOCKS..][..blocks].copy_from_slice(sum);
+            }
+        }
+    }
+
+    fn pack(&mut self, choices: &[u8]) {
+        for (word, block) in self.choices.iter_mut().zip(choices.chunks(128)) {
+            let mut bytes = [0_u8; 16];
+            for (byte, eight) in bytes.iter_mut().zip(block.chunks(8)) {
+                let mut wide = [0; 8];
+                wide[..eight.len()].copy_from_slice(eight);
+                // Gathers the low bits of eight bytes in the topmost byte of the product.
+                let product = u64::from_le_bytes(wide).wrapping_mul(0x0102_0408_1020_4080);
+                *byte = (product >> 56) as u8;
+            }
+            *word = u128::from_le_bytes(bytes);
+        }
+    }
+
+    /// The sum of the group folded last becomes the choices.
+    fn take_choices(&mut self, choices: &mut [u8]) {
+        self.choices.copy_from_slice(&self.sum);
+        for (word, block) in self.choices.iter().zip(choices.chunks_mut(128)) {
+            for (i, choice) in block.iter_mut().enumerate() {
+                *choice = (word >> i & 1) as u8;
+            }
+        }
+    }
+
+    /// Transposes the matrix and appends its first `n` rows.
+    fn push_rows(&mut self, n: usize, rows: &mut Vec<u128>) {
+        let mut group = [0; GROUP];
+        let columns: &[u64] = bytemuck::cast_slice(&self.matrix);
+        for (g, start) in (0..n).step_by(GROUP).enumerate() {
+            transpose(self.level, columns, 2 * STRIDE, g, &mut group);
+            rows.extend_from_slice(&group[..GROUP.min(n - start)]);
+        }
+        group.zeroize();
+    }
+}
+
+dispatched! {
+    /// `column ^= sum; sum ^= left`.
+    fn join(column: &mut [u128], sum: &mut [u128], left: &[u128]) = join_body;
+}
+
+#[inline(always)]
+fn join_body(column: &mut [u128], sum: &mut [u128], left: &[u128]) {
+    for ((column, sum), left) in column.iter_mut().zip(sum).zip(left) {
+        *column ^= *sum;
+        *sum ^= left;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha20Rng;
+
+    fn keyed(groups: Groups, rng: &mut ChaCha20Rng) -> (Sender, Receiver) {
+        let pairs: Vec<[u128; 2]> = (0..KAPPA).map(|_| rng.random()).collect();
+        let delta: u128 = rng.random();
+        let chosen: Vec<u128> = (0..KAPPA)
+            .map(|j| pairs[j][1 - (delta >> j & 1) as usize])
+            .collect();
+        let (receiver, message) = Receiver::new(groups, &pairs);
+        assert_eq!(message.len(), groups.setup_bytes());
+        let sender = Sender::new(groups, delta, &chosen, &message).unwrap();
+        (sender, receiver)
+    }
+
+    #[test]
+    fn matches_the_ideal_functionality_at_all_sizes() {
+        let mut rng = ChaCha20Rng::seed_from_u64(1);
+        for k in [1, 2, 4, 8, 3, 11] {
+            let groups = Groups::of(k);
+            let (mut sender, mut receiver) = keyed(groups, &mut rng);
+            let sizes = (0..300).step_by(if k > 8 { 17 } else { 1 });
+            for n in sizes.chain([CHUNK - 1, CHUNK]) {
+                let given: Vec<u8> = (0..n).map(|_| rng.random_range(0..2)).collect();
+                for mode in [Choices::Chosen, Choices::Random] {
+                    let mut choices = given.clone();
+                    let (mut message, mut v, mut q) = (Vec::new(), Vec::new(), Vec::new());
+                    receiver.extend(mode, &mut choices, &mut message, &mut v);
+                    assert_eq!(
+                        choices == given,
+                        mode == Choices::Chosen || n < 40 && choices == given
+                    );
+                    assert_eq!(message.len() as u64, groups.message_bytes(n, mode));
+                    sender.extend(n, mode, &message, &mut q).unwrap();
+                    assert_eq!((q.len(), v.len()), (n, n));
+                    for i in 0..n {
+                        assert_eq!(q[i] ^ v[i], spread(choices[i]) & sender.delta(), "{k} {i}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_column_counter_never_restarts() {
+        let mut rng = ChaCha20Rng::seed_from_u64(2);
+        let (mut sender, mut receiver) = keyed(Groups::of(2), &mut rng);
+        let mut messages = Vec::new();
+        for (n, counter) in [(5, 1), (200, 3), (0, 3), (128, 4), (5, 5)] {
+            let mut message = Vec::new();
+            receiver.extend(
+                Choices::Chosen,
+                &mut vec![0; n],
+                &mut message,
+                &mut Vec::new(),
+            );
+            sender
+                .extend(n, Choices::Chosen, &message, &mut Vec::new())
+                .unwrap();
+            assert_eq!((sender.counter, receiver.counter), (counter, counter));
+            messages.push(message);
+        }
+        assert_ne!(messages[0], messages[4]);
+    }
+
+    #[test]
+    fn wrong_lengths_are_errors() {
+        let mut rng = ChaCha20Rng::seed_from_u64(3);
+        let (mut sender, mut receiver) = keyed(Groups::of(4), &mut rng);
+        let mut message = Vec::new();
+        receiver.extend(
+            Choices::Chosen,
+            &mut [1; 100],
+            &mut message,
+            &mut Vec::new(),
+        );
+        assert_eq!(message.len(), 13 * 32);
+        let mut extend =
+            |n, message: &[u8]| sender.extend(n, Choices::Chosen, message, &mut Vec::new());
+        for n in [0, 96, 105] {
+            let result = extend(n, &message);
+            assert!(matches!(result, Err(OtError::MessageLength { .. })));
+        }
+        assert!(extend(100, &message[1..]).is_err());
+        assert!(extend(100, &message).is_ok());
+        let keys = [0; KAPPA];
+        for len in [0, 31, 32 * 32 * 3 + 1] {
+            assert!(Sender::new(Groups::of(4), 0, &keys, &vec![0; len]).is_err());
+        }
+    }
+
+    #[test]
+    fn every_level_joins_alike() {
+        let mut rng = ChaCha20Rng::seed_from_u64(4);
+        for n in [0, 1, 3, 64] {
+            let [a, b, c]: [Vec<u128>; 3] =
+                std::array::from_fn(|_| (0..n).map(|_| rng.random()).collect());
+            for &level in Level::available() {
+                let (mut column, mut sum) = (a.clone(), b.clone());
+                join(level, &mut column, &mut sum, &c);
+                for i in 0..n {
+                    assert_eq!((column[i], sum[i]), (a[i] ^ b[i], b[i] ^ c[i]));
+                }
+            }
+        }
+    }
+}
