@@ -191,3 +191,11 @@ fn shares_of_a_comparison_are_balanced() {
         assert!((ones as f64 - n as f64 / 2.0).abs() < 3.0 * (n as f64).sqrt(), "{ones} of {n}");
     }
 }
+
+#[test]
+fn the_plan_knows_the_sizes_of_oblivious_transfers() {
+    let mut rng = StdRng::seed_from_u64(6);
+    for n in (0..300).chain((0..200).map(|_| rng.random_range(300..10_000_000))) {
+        assert_eq!(copriv_plan::ot::extension_bytes(n as u64), copriv_ot::extend_bytes(n), "{n} OTs");
+    }
+}

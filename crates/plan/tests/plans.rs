@@ -1,0 +1,134 @@
+//! Lowering and pricing, on small graphs.
+
+use copriv_model::{ConvSpec, Graph, GraphBuilder, LinearSpec, TensorType};
+use copriv_plan::{Comparison, Flow, Plan, StepKind, Traffic, traffic::Meter};
+
+fn spec(out_channels: usize, kernel: usize, weight_bits: u32) -> ConvSpec {
+    let linear = LinearSpec {
+        weight_bits,
+        weight_scale_log2: -4,
+        channel_shifts: vec![],
+        bias_bits: 6,
+        acc_bound: None,
+    };
+    ConvSpec { out_channels, kernel, stride: 1, pad: kernel / 2, groups: 1, linear }
+}
+
+/// A residual block: conv, relu, requantisation, conv, addition, requantisation.
+fn residual(weight_bits: u32) -> Graph {
+    let mut b = GraphBuilder::new("residual", TensorType::signed([4, 8, 8], 8, -6));
+    let x = b.input();
+    let y = b.conv("conv1", x, spec(8, 3, weight_bits)).unwrap();
+    let y = b.relu("relu", y).unwrap();
+    let y = b.requant("requant1", y, 6, 8, false, true).unwrap();
+    let y = b.conv("conv2", y, spec(4, 1, weight_bits)).unwrap();
+    let y = b.add("add", y, x).unwrap();
+    let y = b.requant("requant2", y, 5, 8, true, true).unwrap();
+    b.finish(y).unwrap()
+}
+
+fn kinds(plan: &Plan) -> Vec<(&str, &'static str)> {
+    let kind = |k: &StepKind| match k {
+        StepKind::Input => "input",
+        StepKind::Product { .. } => "product",
+        StepKind::Reduce => "reduce",
+        StepKind::Extend { .. } => "extend",
+        StepKind::Truncate { .. } => "truncate",
+        StepKind::ClampLow { .. } => "low",
+        StepKind::ClampHigh { .. } => "high",
+        StepKind::Add { .. } => "add",
+        StepKind::Reveal => "reveal",
+        _ => "other",
+    };
+    plan.steps.iter().map(|s| (s.layer.as_str(), kind(&s.kind))).collect()
+}
+
+#[test]
+fn a_relu_is_taken_behind_the_truncation_and_shares_are_widened_once() {
+    let plan = Plan::new(&residual(4)).unwrap();
+    let steps = kinds(&plan);
+    let at = |name| steps.iter().position(|s| *s == name).unwrap_or_else(|| panic!("{name:?} in {steps:?}"));
+    assert!(at(("requant1", "truncate")) < at(("relu", "low")));
+    assert!(at(("relu", "low")) < at(("requant1", "high")));
+    assert_eq!(steps.iter().filter(|s| **s == ("requant1", "extend")).count(), 1);
+    // The input is the client's own, and no extension is paid for it.
+    assert!(!steps.contains(&("input", "extend")));
+    assert_eq!(steps.last(), Some(&("requant2", "reveal")));
+}
+
+#[test]
+fn an_extension_behind_a_clamp_knows_the_sign() {
+    let plan = Plan::new(&residual(4)).unwrap();
+    for step in &plan.steps {
+        if let StepKind::Extend { msb_known, .. } = step.kind {
+            assert!(msb_known, "{}", step.layer);
+        }
+    }
+}
+
+#[test]
+fn plans_that_differ_anywhere_have_other_hashes() {
+    let four = Plan::new(&residual(4)).unwrap();
+    let five = Plan::new(&residual(5)).unwrap();
+    assert_eq!(four.hash(), Plan::new(&residual(4)).unwrap().hash());
+    assert_ne!(four.hash(), five.hash());
+    let first = four.steps.iter().zip(&five.steps).find(|(a, b)| a.fingerprint() != b.fingerprint());
+    assert_eq!(
+        first.map(|(a, _)| a.layer.as_str()),
+        Some("input"),
+        "the input's ring is the first to differ"
+    );
+}
+
+#[test]
+fn an_average_that_no_protocol_covers_is_named() {
+    let mut b = GraphBuilder::new("mean", TensorType::signed([1, 3, 3], 8, 0));
+    let x = b.input();
+    let y = b.avg_pool("mean", x, 3, 1).unwrap();
+    let error = Plan::new(&b.finish(y).unwrap()).unwrap_err().to_string();
+    assert!(error.contains("`mean`") && error.contains('9'), "{error}");
+}
+
+#[test]
+fn the_price_of_a_product_is_its_formula() {
+    // 3 filters, 2 channels, 1x1, W3: 18 OTs of 16 B, and messages of l + (l-1) + (l-2) bits
+    // for each of 6 weights and 20 pixels.
+    let mut b = GraphBuilder::new("product", TensorType::signed([2, 4, 5], 8, 0));
+    let x = b.input();
+    let y = b.conv("conv", x, spec(3, 1, 3)).unwrap();
+    let plan = Plan::new(&b.finish(y).unwrap()).unwrap();
+    let ring = u64::from(plan.steps[1].ring);
+    let price = plan.predict();
+    let layer = price.layers.iter().find(|l| l.name == "conv").unwrap();
+    let message = (6 * 20 * (3 * ring - 3)).div_ceil(8);
+    assert_eq!(layer.offline, Traffic { up: message, down: 128 * 18u64.div_ceil(8), rounds: 2 });
+    let opened = (40 * ring).div_ceil(8);
+    let logits = (60 * ring).div_ceil(8);
+    assert_eq!(layer.online, Traffic { up: opened, down: logits, rounds: 2 });
+}
+
+#[test]
+fn comparisons_cover_every_bit_once_and_join_to_one_node() {
+    for bits in 0..=64 {
+        for m in 1..=4 {
+            let c = Comparison::with_digits(bits, m);
+            assert_eq!(c.bits(), bits);
+            let mut nodes = c.digits.len();
+            for level in &c.levels {
+                assert_eq!(nodes, 2 * level.ands.len() + usize::from(level.odd));
+                nodes = level.ands.len() + usize::from(level.odd);
+            }
+            assert!(nodes <= 1);
+        }
+        assert!(Comparison::new(bits).digits.iter().all(|&d| (1..=4).contains(&d)));
+    }
+}
+
+#[test]
+fn rounds_are_counted_as_the_channel_does() {
+    let flows =
+        [Flow::Up(3), Flow::Up(4), Flow::Down(0), Flow::Up(1), Flow::Down(2), Flow::Both { up: 1, down: 0 }];
+    assert_eq!(Meter::new().count(&flows), Traffic { up: 9, down: 2, rounds: 3 });
+    let mut meter = Meter::new();
+    assert_eq!(meter.count(&[Flow::Up(1)]).rounds + meter.count(&[Flow::Up(1)]).rounds, 1);
+}
