@@ -1,0 +1,226 @@
+//! Arguments.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use copriv_infer2pc::Reveal;
+
+/// Train a classifier that is cheap under secure two-party computation, and deploy it that way.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    after_help = "Start with `copriv demo`: it trains, prunes, merges, quantises and privately evaluates a small model."
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// All of it on a small model, in a few minutes
+    #[command(after_help = "Example: copriv demo --json report.json")]
+    Demo(Demo),
+    /// Train a network
+    #[command(after_help = "Example: copriv train --arch mbv2-tiny --out runs/tiny")]
+    Train(Train),
+    /// Remove the ReLUs of some blocks of a trained network, and finetune it
+    #[command(after_help = "Example: copriv prune runs/tiny/best.safetensors --budget 0.5 --out runs/pruned")]
+    Prune(Prune),
+    /// Merge freed blocks, quantise, and write an integer model
+    #[command(after_help = "Example: copriv export runs/pruned/best.safetensors --out models/tiny")]
+    Export(Export),
+    /// Evaluate an integer model privately, by two processes, and compare with the executor
+    #[command(after_help = "Example: copriv private-eval models/tiny --images 20")]
+    PrivateEval(PrivateEval),
+    /// Serve an integer model: the model owner's side
+    #[command(after_help = "Example: copriv serve models/tiny --listen 127.0.0.1:7100")]
+    Serve(Serve),
+    /// Have images classified by a server: the data owner's side
+    #[command(after_help = "Example: copriv query --connect 127.0.0.1:7100 shirt.png")]
+    Query(Query),
+}
+
+/// Which images.
+#[derive(Args, Clone, Debug)]
+pub struct Data {
+    /// Data set: fashion-mini (embedded), cifar10 or cifar100
+    #[arg(long, default_value = copriv_train::data::EMBEDDED)]
+    pub dataset: String,
+    /// Folder that holds the data sets that are not embedded
+    #[arg(long, default_value = "data")]
+    pub data_dir: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub struct Demo {
+    /// Folder for checkpoints, models and the report
+    #[arg(long, default_value = "runs/demo")]
+    pub out: PathBuf,
+    /// Images to evaluate privately
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    pub images: u32,
+    /// Seed of all training
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// A shortened form for tests: little training, so little accuracy
+    #[arg(long)]
+    pub quick: bool,
+    /// Also write the report as JSON; `-` is standard output
+    #[arg(long)]
+    pub json: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub struct Train {
+    #[command(flatten)]
+    pub data: Data,
+    /// Architecture: mbv2-tiny, or mbv2-wW with a width W such as mbv2-w0.75
+    #[arg(long, default_value = "mbv2-tiny")]
+    pub arch: String,
+    /// Epochs
+    #[arg(long)]
+    pub epochs: Option<usize>,
+    /// Images a step
+    #[arg(long)]
+    pub batch: Option<usize>,
+    /// Seed
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Run folder [default: runs/train-ARCH-DATASET]
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+    /// Also write the result as JSON; `-` is standard output
+    #[arg(long)]
+    pub json: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub struct Prune {
+    /// A float checkpoint
+    pub checkpoint: PathBuf,
+    #[command(flatten)]
+    pub data: Data,
+    /// Share of the blocks that keep their ReLUs
+    #[arg(long, default_value_t = 0.5, value_parser = share)]
+    pub budget: f64,
+    /// Search epochs
+    #[arg(long)]
+    pub search_epochs: Option<usize>,
+    /// Finetuning epochs
+    #[arg(long)]
+    pub epochs: Option<usize>,
+    /// Seed
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Run folder [default: runs/prune-ARCH-DATASET]
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+    /// Also write the result as JSON; `-` is standard output
+    #[arg(long)]
+    pub json: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub struct Export {
+    /// A float or pruned checkpoint
+    pub checkpoint: PathBuf,
+    #[command(flatten)]
+    pub data: Data,
+    /// Width of the weights, 2 to 8; first and last layer have 8
+    #[arg(long)]
+    pub weight_bits: Option<u32>,
+    /// Width of the activations, 2 to 8
+    #[arg(long)]
+    pub act_bits: Option<u32>,
+    /// Epochs of quantisation-aware training
+    #[arg(long)]
+    pub epochs: Option<usize>,
+    /// Seed
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Folder of the integer model
+    #[arg(long)]
+    pub out: PathBuf,
+    /// Also write the result as JSON; `-` is standard output
+    #[arg(long)]
+    pub json: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub struct PrivateEval {
+    /// Folder of an integer model
+    pub model: PathBuf,
+    #[command(flatten)]
+    pub data: Data,
+    /// Images to evaluate: an even sample of the test split
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    pub images: u32,
+    /// What the client learns
+    #[arg(long, value_enum, default_value_t = RevealArg::Logits)]
+    pub reveal: RevealArg,
+    /// Also write a page with a chart
+    #[arg(long)]
+    pub html: Option<PathBuf>,
+    /// Also write the report as JSON; `-` is standard output
+    #[arg(long)]
+    pub json: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub struct Serve {
+    /// Folder of an integer model
+    pub model: PathBuf,
+    /// Address to listen on
+    #[arg(long, default_value = "127.0.0.1:7100")]
+    pub listen: SocketAddr,
+    /// End after one client
+    #[arg(long)]
+    pub once: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct Query {
+    /// The server's address
+    #[arg(long, default_value = "127.0.0.1:7100")]
+    pub connect: SocketAddr,
+    /// Image files (PNG or WebP); without any, images of a data set's test split
+    pub files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub data: Data,
+    /// Images of the data set
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub images: u32,
+    /// What to learn
+    #[arg(long, value_enum, default_value_t = RevealArg::Logits)]
+    pub reveal: RevealArg,
+    /// Write a line of JSON for each image and one for the session; `-` is standard output
+    #[arg(long)]
+    pub json: Option<PathBuf>,
+}
+
+/// What the client learns.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum RevealArg {
+    /// The model's output
+    Logits,
+    /// Only the predicted class
+    Class,
+}
+
+impl From<RevealArg> for Reveal {
+    fn from(arg: RevealArg) -> Self {
+        match arg {
+            RevealArg::Logits => Self::Logits,
+            RevealArg::Class => Self::Class,
+        }
+    }
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(v) if (0.0..=1.0).contains(&v) => Ok(v),
+        _ => Err("a share between 0 and 1 is expected".into()),
+    }
+}

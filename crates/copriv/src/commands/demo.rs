@@ -1,0 +1,102 @@
+//! `copriv demo`: every stage on a small model, and one table at the end.
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use copriv_infer2pc::Reveal;
+use copriv_model::file::write_whole;
+use copriv_train::data::{self, Dataset};
+use copriv_train::prune::PruneConfig;
+use copriv_train::{ExportConfig, Exported, TrainConfig};
+
+use crate::cli;
+use crate::commands::private_eval::relus;
+use crate::commands::{export, prune, train};
+use crate::private::{self, Evaluation, Source};
+use crate::report::{self, Summary};
+
+/// Images of the unpruned model that are evaluated privately: it is there for its bytes.
+const IMAGES_BEFORE: usize = 3;
+
+pub fn run(args: &cli::Demo) -> Result<()> {
+    let start = Instant::now();
+    let dataset = data::load(data::EMBEDDED, Path::new("data"))?;
+    let recipes = Recipes::new(args);
+    let out = &args.out;
+
+    eprintln!("1/5  train {} on {} ({} images)", recipes.train.arch, dataset.name, dataset.train.len());
+    let float = train::train(&recipes.train, &dataset, &out.join("train"))?;
+    eprintln!("2/5  quantise the unpruned network");
+    let before = export::export(&recipes.export_before, &float, &dataset, &out.join("model-unpruned"))?;
+    eprintln!("3/5  prune half of the blocks' ReLUs, finetune");
+    let pruned = prune::prune(&recipes.prune, &float, &dataset, &out.join("prune"))?;
+    prune::describe(&pruned.blocks);
+    eprintln!("4/5  merge the freed blocks, quantise");
+    let after = export::export(&recipes.export, &pruned.checkpoint, &dataset, &out.join("model"))?;
+    eprintln!("5/5  evaluate privately: a server process, a client process, TCP");
+    let private_before = evaluate(&out.join("model-unpruned"), &dataset, IMAGES_BEFORE, "private, unpruned")?;
+    let private = evaluate(&out.join("model"), &dataset, args.images as usize, "private, pruned and merged")?;
+
+    let mut summary = summarise("pruned, merged", &after, &private);
+    summary.before = Some(Box::new(summarise("unpruned", &before, &private_before)));
+    let page = out.join("report.html");
+    write_whole(&page, report::page(&summary)?.as_bytes()).context("the page cannot be written")?;
+    summary.write_json(&out.join("report.json"))?;
+    if let Some(path) = &args.json {
+        summary.write_json(path)?;
+    }
+    if args.json.as_deref() != Some(Path::new("-")) {
+        println!("{}", report::summary_table(&summary));
+        println!(
+            "{} private outputs, {} differ from the integer executor; {:.0} s; report: {}",
+            private.images + private_before.images,
+            private.mismatched + private_before.mismatched,
+            start.elapsed().as_secs_f64(),
+            page.display()
+        );
+    }
+    private_before.verify()?;
+    private.verify()
+}
+
+struct Recipes {
+    train: TrainConfig,
+    prune: PruneConfig,
+    export: ExportConfig,
+    export_before: ExportConfig,
+}
+
+impl Recipes {
+    /// The defaults are tuned for the demo; the quick form is only there to run every line.
+    fn new(args: &cli::Demo) -> Self {
+        let seed = args.seed;
+        let mut recipes = Self {
+            train: TrainConfig { seed, ..TrainConfig::default() },
+            prune: PruneConfig { seed, ..PruneConfig::default() },
+            export: ExportConfig { seed, ..ExportConfig::default() },
+            export_before: ExportConfig { seed, ..ExportConfig::default() },
+        };
+        if args.quick {
+            recipes.train.recipe.epochs = 1;
+            recipes.prune.search.epochs = 1;
+            recipes.prune.finetune.epochs = 1;
+            recipes.export.qat.epochs = 0;
+            recipes.export_before.qat.epochs = 0;
+        }
+        recipes
+    }
+}
+
+fn evaluate(model: &Path, dataset: &Dataset, images: usize, label: &str) -> Result<Evaluation> {
+    let source = Source { dataset: &dataset.name, data_dir: Path::new("data") };
+    private::evaluate(model, &source, &dataset.test.sample(images), Reveal::Logits, label)
+}
+
+fn summarise(title: &str, exported: &Exported, evaluation: &Evaluation) -> Summary {
+    let mut summary = Summary::new(title, evaluation, relus(&exported.model.graph));
+    summary.accuracy.float = Some(exported.float_accuracy);
+    summary.accuracy.fake_quant = Some(exported.fake_quant_accuracy);
+    summary.accuracy.integer = Some(exported.integer_accuracy);
+    summary
+}

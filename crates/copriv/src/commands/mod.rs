@@ -1,0 +1,26 @@
+//! One module a command.
+
+mod demo;
+mod export;
+mod private_eval;
+mod prune;
+mod query;
+mod serve;
+mod train;
+
+use anyhow::Result;
+
+use crate::cli::{Cli, Command};
+
+/// Runs what the command line asks for.
+pub fn run(cli: Cli) -> Result<()> {
+    match cli.command {
+        Command::Demo(args) => demo::run(&args),
+        Command::Train(args) => train::run(&args),
+        Command::Prune(args) => prune::run(&args),
+        Command::Export(args) => export::run(&args),
+        Command::PrivateEval(args) => private_eval::run(&args),
+        Command::Serve(args) => serve::run(&args),
+        Command::Query(args) => query::run(&args),
+    }
+}

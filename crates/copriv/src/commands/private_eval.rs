@@ -1,0 +1,36 @@
+//! `copriv private-eval`.
+
+use anyhow::Result;
+use copriv_model::{Graph, Op, file};
+use copriv_train::data;
+
+use crate::cli;
+use crate::private::{self, Source};
+use crate::report::{self, Summary};
+
+pub fn run(args: &cli::PrivateEval) -> Result<()> {
+    let graph = file::load_graph(&args.model)?;
+    let dataset = data::load(&args.data.dataset, &args.data.data_dir)?;
+    let images = dataset.test.sample(args.images as usize);
+    let source = Source { dataset: &args.data.dataset, data_dir: &args.data.data_dir };
+    let evaluation =
+        private::evaluate(&args.model, &source, &images, args.reveal.into(), "private evaluation")?;
+    let title = format!("{} on {}", graph.name, dataset.name);
+    let summary = Summary::new(&title, &evaluation, relus(&graph));
+    if args.json.as_deref() != Some("-".as_ref()) {
+        println!("{}", report::evaluation_table(&summary.layers));
+        println!("{}", report::summary_table(&summary));
+    }
+    if let Some(path) = &args.html {
+        file::write_whole(path, report::page(&summary)?.as_bytes())?;
+    }
+    if let Some(path) = &args.json {
+        summary.write_json(path)?;
+    }
+    evaluation.verify()
+}
+
+/// Number of activations of a graph.
+pub fn relus(graph: &Graph) -> usize {
+    graph.nodes.iter().filter(|n| matches!(n.op, Op::Relu)).map(|n| n.output.len()).sum()
+}

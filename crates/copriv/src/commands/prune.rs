@@ -1,0 +1,88 @@
+//! `copriv prune`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use copriv_plan::Plan;
+use copriv_train::Checkpoint;
+use copriv_train::RunFolder;
+use copriv_train::data::{self, Dataset};
+use copriv_train::evaluate;
+use copriv_train::net::Graph;
+use copriv_train::quant::QuantConfig;
+use copriv_train::rewrite::{drop_rectifiers, fold_graph, merge_graph};
+use copriv_train::structure;
+use copriv_train::{PruneConfig, Pruned, PrunedBlock};
+use serde::Serialize;
+
+use crate::cli;
+use crate::progress::Terminal;
+use crate::report::write_json;
+
+/// What `--json` holds.
+#[derive(Serialize)]
+struct Outcome<'a> {
+    run: &'a Path,
+    blocks: &'a [PrunedBlock],
+    /// Percent of the validation split.
+    validation_accuracy: f64,
+}
+
+pub fn run(args: &cli::Prune) -> Result<()> {
+    let checkpoint = Checkpoint::load(&args.checkpoint)?;
+    let dataset = data::load(&args.data.dataset, &args.data.data_dir)?;
+    let mut config = PruneConfig { budget: args.budget, seed: args.seed, ..PruneConfig::default() };
+    config.search.epochs = args.search_epochs.unwrap_or(config.search.epochs);
+    config.finetune.epochs = args.epochs.unwrap_or(config.finetune.epochs);
+    let folder = args.out.clone().unwrap_or_else(|| {
+        PathBuf::from("runs").join(format!("prune-{}-{}", checkpoint.graph.arch, dataset.name))
+    });
+    let pruned = prune(&config, &checkpoint, &dataset, &folder)?;
+    let accuracy = evaluate(&pruned.checkpoint, &dataset.validation)?.accuracy;
+    if args.json.as_deref() != Some(Path::new("-")) {
+        describe(&pruned.blocks);
+        println!("{accuracy:.1} % of the validation images; the run lies in {}", folder.display());
+    }
+    let outcome = Outcome { run: &folder, blocks: &pruned.blocks, validation_accuracy: accuracy };
+    args.json.as_ref().map_or(Ok(()), |path| write_json(&outcome, path))
+}
+
+/// Prunes into a run folder, with the planner's bytes in the loss.
+pub fn prune(config: &PruneConfig, start: &Checkpoint, dataset: &Dataset, folder: &Path) -> Result<Pruned> {
+    let savings = savings(start, &QuantConfig::default())?;
+    let mut terminal = Terminal::default();
+    let mut run = RunFolder::create(folder, config, &mut terminal)?;
+    Ok(copriv_train::prune(config, start, dataset, &savings, &mut run)?)
+}
+
+/// Prints what became of each block.
+pub fn describe(blocks: &[PrunedBlock]) {
+    for block in blocks {
+        println!(
+            "{:>10}  alpha {:.2}  {:>7.3} MB less without ReLUs  {}",
+            block.name,
+            block.alpha,
+            block.saving / 1e6,
+            if block.keep { "keeps its ReLUs" } else { "merged" }
+        );
+    }
+}
+
+/// `Comm_i(1) - Comm_i(0)` of every block, bytes an inference: what the whole network saves
+/// when block `i` alone is freed and merged.
+fn savings(start: &Checkpoint, quant: &QuantConfig) -> Result<Vec<f64>> {
+    let price = |graph: &Graph| -> Result<f64> {
+        let integers = structure(graph, &start.classes, start.pixels, quant)?;
+        Ok(Plan::new(&integers)?.predict().total_bytes() as f64)
+    };
+    let blocks = start.graph.blocks.len();
+    let before = price(&start.graph).context("the network cannot be priced")?;
+    (0..blocks)
+        .map(|freed| {
+            let keep: Vec<bool> = (0..blocks).map(|i| i != freed).collect();
+            let merge: Vec<bool> = (0..blocks).map(|i| i == freed).collect();
+            let graph = merge_graph(&fold_graph(&drop_rectifiers(&start.graph, &keep)?), &merge)?;
+            Ok(before - price(&graph)?)
+        })
+        .collect()
+}

@@ -1,0 +1,44 @@
+//! `copriv serve`.
+
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use copriv_infer2pc::{Channel, Report, Server};
+use copriv_model::{Model, file};
+
+use crate::cli;
+
+/// A client that is silent for longer is dropped.
+pub const TIMEOUT: Duration = Duration::from_secs(60);
+
+pub fn run(args: &cli::Serve) -> Result<()> {
+    let model = file::load(&args.model)?;
+    let listener =
+        TcpListener::bind(args.listen).with_context(|| format!("cannot listen on {}", args.listen))?;
+    println!("listening on {}", listener.local_addr()?);
+    std::io::stdout().flush()?;
+    loop {
+        let (stream, peer) = listener.accept().context("cannot accept a client")?;
+        let result = serve(stream, &model);
+        if args.once {
+            return result.map(drop).with_context(|| format!("client {peer}"));
+        }
+        log(peer, result);
+    }
+}
+
+/// One client, from hello to end; a failure concerns that client alone.
+fn serve(stream: TcpStream, model: &Model) -> Result<Report> {
+    let mut channel = Channel::tcp(stream)?;
+    channel.set_timeout(Some(TIMEOUT))?;
+    Ok(Server::accept(channel, model)?.run()?)
+}
+
+fn log(peer: SocketAddr, result: Result<Report>) {
+    match result {
+        Ok(report) => eprintln!("client {peer}: {} inferences", report.inferences),
+        Err(error) => eprintln!("client {peer}: {error:#}"),
+    }
+}

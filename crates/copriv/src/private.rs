@@ -1,0 +1,205 @@
+//! Private evaluation by two processes: a server that holds the weights and a client that
+//! holds the images, over loopback TCP. The caller, who has both, compares with the executor.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+use copriv_infer2pc::{Report, Reveal, session};
+use copriv_model::{Model, execute, file};
+use copriv_plan::{Plan, Prediction};
+use copriv_train::data::Images;
+use serde::{Deserialize, Serialize};
+
+use crate::progress::Bar;
+
+/// What `copriv query --json -` prints: a line an image, then one for the session.
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum QueryLine {
+    /// One result.
+    Image {
+        /// Logits, or one class index.
+        output: Vec<i64>,
+    },
+    /// Traffic and time of the session.
+    Session(Report),
+}
+
+/// What a private evaluation found.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// Images evaluated.
+    pub images: usize,
+    /// Percent classified correctly by the private evaluation.
+    pub accuracy: f64,
+    /// Percent classified correctly by the plaintext integer executor, on the same images.
+    pub integer_accuracy: f64,
+    /// Images whose private output is not bit for bit the executor's.
+    pub mismatched: usize,
+    /// Whether bytes and rounds, layer by layer, equal the plan's.
+    pub as_planned: bool,
+    /// Measured traffic and time.
+    pub report: Report,
+}
+
+/// Where the images of a client process come from.
+pub struct Source<'a> {
+    /// Data set name.
+    pub dataset: &'a str,
+    /// Folder of the data sets that are not embedded.
+    pub data_dir: &'a Path,
+}
+
+/// Evaluates the first `images` of an even sample of the test split.
+pub fn evaluate(
+    folder: &Path,
+    source: &Source,
+    images: &Images,
+    reveal: Reveal,
+    label: &str,
+) -> Result<Evaluation> {
+    let model = file::load(folder)?;
+    let server = ServerProcess::start(folder)?;
+    let mut client = query(&server.address, source, images.len(), reveal)?;
+    let bar = Bar::new(label, images.len() as u64);
+    let mut outputs = Vec::new();
+    let mut report = None;
+    let stdout = client.0.stdout.take().context("the client process has no output")?;
+    for line in BufReader::new(stdout).lines() {
+        match serde_json::from_str(&line?)
+            .context("the client process printed something else than a result")?
+        {
+            QueryLine::Image { output } => {
+                outputs.push(output);
+                bar.advance(1);
+            }
+            QueryLine::Session(session) => report = Some(session),
+        }
+    }
+    bar.finish();
+    ensure!(client.0.wait()?.success(), "the client process failed");
+    server.finish()?;
+    let report = report.context("the client process ended early")?;
+    ensure!(outputs.len() == images.len(), "{} results for {} images", outputs.len(), images.len());
+    compare(&model, images, reveal, &outputs, report)
+}
+
+fn compare(
+    model: &Model,
+    images: &Images,
+    reveal: Reveal,
+    outputs: &[Vec<i64>],
+    report: Report,
+) -> Result<Evaluation> {
+    let (mut correct, mut integer_correct, mut mismatched) = (0, 0, 0);
+    for (i, output) in outputs.iter().enumerate() {
+        let input = model.graph.quantise_image(&images.interleaved(i), images.side, images.side)?;
+        let trace = execute::run(model, &input)?;
+        let class = execute::argmax(trace.output());
+        let (expected, predicted) = match reveal {
+            Reveal::Logits => (trace.output().to_vec(), execute::argmax(output)),
+            Reveal::Class => (vec![class as i64], output.first().map_or(0, |&v| v as usize)),
+        };
+        let label = usize::from(images.labels[i]);
+        mismatched += usize::from(*output != expected);
+        correct += usize::from(predicted == label);
+        integer_correct += usize::from(class == label);
+    }
+    let percent = |n: usize| 100.0 * n as f64 / outputs.len().max(1) as f64;
+    Ok(Evaluation {
+        images: outputs.len(),
+        accuracy: percent(correct),
+        integer_accuracy: percent(integer_correct),
+        mismatched,
+        as_planned: report.inference == planned(model, reveal)?
+            && report.setup == session::predict_setup(&model.graph)?,
+        report,
+    })
+}
+
+fn planned(model: &Model, reveal: Reveal) -> Result<Prediction> {
+    Ok(match reveal {
+        Reveal::Logits => Plan::new(&model.graph)?.predict(),
+        Reveal::Class => Plan::new(&model.graph.with_argmax()?)?.predict(),
+    })
+}
+
+impl Evaluation {
+    /// Fails unless every output equals the executor's and every byte the plan's.
+    pub fn verify(&self) -> Result<()> {
+        if self.mismatched > 0 {
+            bail!(
+                "{} of {} private outputs differ from the integer executor's",
+                self.mismatched,
+                self.images
+            );
+        }
+        ensure!(self.as_planned, "the measured bytes differ from the planned ones; see the JSON report");
+        Ok(())
+    }
+}
+
+/// A process that is ended when dropped.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Already gone after a regular end; nobody else to tell.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// `copriv serve FOLDER --once` on a free port.
+struct ServerProcess {
+    process: Process,
+    address: String,
+}
+
+impl ServerProcess {
+    fn start(folder: &Path) -> Result<Self> {
+        let mut child = this_program()?
+            .arg("serve")
+            .arg(folder)
+            .args(["--listen", "127.0.0.1:0", "--once"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("the server process cannot be started")?;
+        let stdout = child.stdout.take();
+        let process = Process(child);
+        let mut line = String::new();
+        BufReader::new(stdout.context("the server process has no output")?).read_line(&mut line)?;
+        let Some(address) = line.trim().strip_prefix("listening on ") else {
+            bail!("the server process did not start");
+        };
+        Ok(Self { address: address.to_owned(), process })
+    }
+
+    fn finish(mut self) -> Result<()> {
+        ensure!(self.process.0.wait()?.success(), "the server process failed");
+        Ok(())
+    }
+}
+
+fn query(address: &str, source: &Source, images: usize, reveal: Reveal) -> Result<Process> {
+    let reveal = match reveal {
+        Reveal::Logits => "logits",
+        Reveal::Class => "class",
+    };
+    let child = this_program()?
+        .args(["query", "--connect", address, "--dataset", source.dataset, "--data-dir"])
+        .arg(source.data_dir)
+        .args(["--images", &images.to_string(), "--reveal", reveal, "--json", "-"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("the client process cannot be started")?;
+    Ok(Process(child))
+}
+
+fn this_program() -> Result<Command> {
+    Ok(Command::new(std::env::current_exe().context("the path of this program is unknown")?))
+}

@@ -1,0 +1,58 @@
+//! One self-contained page.
+
+use anyhow::Result;
+use maud::{DOCTYPE, PreEscaped, html};
+
+use super::{Summary, by_block, chart, mb, table::ROWS};
+
+const STYLE: &str = "
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
+table { border-collapse: collapse; margin: 1rem 0 }
+th, td { padding: .2rem .8rem; border-bottom: 1px solid #ddd; text-align: right }
+th:first-child, td:first-child { text-align: left }
+svg { max-width: 100%; height: auto }
+";
+
+/// The summary as a page with a bar chart for each model.
+pub fn page(summary: &Summary) -> Result<String> {
+    let columns: Vec<&Summary> = summary.before.as_deref().into_iter().chain([summary]).collect();
+    let blocks: Vec<_> = columns.iter().map(|s| by_block(&s.layers)).collect();
+    let longest = blocks.iter().flatten().map(|b| mb(b.offline) + mb(b.online)).fold(0.0, f64::max);
+    let charts = columns
+        .iter()
+        .zip(&blocks)
+        .map(|(s, blocks)| chart::bars(&s.title, blocks, longest))
+        .collect::<Result<Vec<_>>>()?;
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                title { "copriv: " (summary.title) }
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                h1 { "Private evaluation: " (summary.title) }
+                p {
+                    "The server kept its weights, the client its images. "
+                    (summary.images) " images were evaluated by two processes over TCP; "
+                    (summary.mismatched_logits) " outputs differ from the plaintext integer executor."
+                }
+                table {
+                    tr { th {} @for s in &columns { th { (s.title) } } }
+                    @for (name, figure) in ROWS {
+                        @let cells: Vec<_> = columns.iter().map(|s| figure(s)).collect();
+                        @if cells.iter().any(Option::is_some) {
+                            tr { td { (name.trim()) } @for cell in cells { td { (cell.unwrap_or_default()) } } }
+                        }
+                    }
+                }
+                p { "Bytes are payload, both directions, of one inference; offline is independent of the image. "
+                    "A ReLU is a comparison and a multiplexer; a convolution sends one masked copy of its weights' "
+                    "bits offline and its masked input online." }
+                @for chart in &charts { (PreEscaped(chart)) }
+            }
+        }
+    };
+    Ok(page.into_string())
+}
