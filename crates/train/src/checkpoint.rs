@@ -1,0 +1,170 @@
+//! One file per network: parameters as safetensors, everything else as JSON in its metadata.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::{Deserialize, Serialize};
+
+use crate::TrainError;
+use crate::data::PixelScale;
+use crate::net::{Array, BlockState, Graph, Weights};
+use crate::quant::QuantSpec;
+
+/// Key of the JSON in the file's metadata.
+const KEY: &str = "copriv";
+/// Changes whenever an older program could misread a file.
+const VERSION: u32 = 1;
+
+/// A network with all that is needed to train, rewrite or export it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checkpoint {
+    /// How far along the pipeline it is.
+    pub stage: Stage,
+    /// The network.
+    pub graph: Graph,
+    /// Its parameters.
+    pub weights: Weights,
+    /// Scales, once quantised.
+    pub quant: Option<QuantSpec>,
+    /// Name of the data set it was trained on.
+    pub dataset: String,
+    /// Class names by label.
+    pub classes: Vec<String>,
+    /// How pixels become its input.
+    pub pixels: PixelScale,
+}
+
+/// Life of a network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// As designed.
+    Float,
+    /// Some blocks without rectifiers.
+    Pruned,
+    /// Freed blocks merged, norms folded.
+    Merged,
+    /// With scales, norms folded.
+    Quantised,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Header {
+    version: u32,
+    stage: Stage,
+    graph: Graph,
+    quant: Option<QuantSpec>,
+    dataset: String,
+    classes: Vec<String>,
+    pixels: PixelScale,
+}
+
+impl Stage {
+    /// For messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Float => "float",
+            Self::Pruned => "pruned",
+            Self::Merged => "merged",
+            Self::Quantised => "quantised",
+        }
+    }
+}
+
+impl Checkpoint {
+    /// Whether each block still has its rectifiers.
+    pub fn kept_blocks(&self) -> Vec<bool> {
+        self.graph.blocks.iter().map(|b| b.state == BlockState::Kept).collect()
+    }
+
+    /// Writes the whole file or none: to a temporary name beside `path`, then renamed.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn save(&self, path: &Path) -> Result<(), TrainError> {
+        let header = Header {
+            version: VERSION,
+            stage: self.stage,
+            graph: self.graph.clone(),
+            quant: self.quant.clone(),
+            dataset: self.dataset.clone(),
+            classes: self.classes.clone(),
+            pixels: self.pixels,
+        };
+        let json = serde_json::to_string(&header).map_err(|e| TrainError::format(path, e.to_string()))?;
+        let bytes: Vec<(&str, &Array, Vec<u8>)> = self
+            .weights
+            .iter()
+            .map(|(name, a)| (name, a, a.data.iter().flat_map(|v| v.to_le_bytes()).collect()))
+            .collect();
+        let views = bytes
+            .iter()
+            .map(|(name, a, data)| Ok((*name, TensorView::new(Dtype::F32, a.shape.clone(), data)?)))
+            .collect::<Result<Vec<_>, safetensors::SafeTensorError>>();
+        let metadata = HashMap::from([(KEY.to_owned(), json)]);
+        let whole = views
+            .and_then(|views| safetensors::serialize(views, Some(metadata)))
+            .map_err(|e| TrainError::format(path, e.to_string()))?;
+        write_whole(path, &whole)
+    }
+
+    /// Reads a file that [`Checkpoint::save`] wrote.
+    ///
+    /// # Errors
+    /// An absent, truncated or foreign file, or one whose tensors do not fit its network.
+    pub fn load(path: &Path) -> Result<Self, TrainError> {
+        let bytes = fs::read(path).map_err(TrainError::io(path))?;
+        let foreign = |e: &dyn std::fmt::Display| {
+            TrainError::format(path, format!("not a checkpoint of copriv, or truncated ({e})"))
+        };
+        let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|e| foreign(&e))?;
+        let tensors = SafeTensors::deserialize(&bytes).map_err(|e| foreign(&e))?;
+        let json = metadata.metadata().as_ref().and_then(|m| m.get(KEY));
+        let json = json.ok_or_else(|| foreign(&"it describes no network"))?;
+        let header: Header = serde_json::from_str(json).map_err(|e| foreign(&e))?;
+        if header.version != VERSION {
+            return Err(TrainError::format(
+                path,
+                format!("format version {}, this program reads {VERSION}", header.version),
+            ));
+        }
+        let mut weights = Weights::default();
+        for (name, view) in tensors.iter() {
+            if view.dtype() != Dtype::F32 {
+                return Err(TrainError::format(
+                    path,
+                    format!("tensor `{name}` is {:?}, not F32", view.dtype()),
+                ));
+            }
+            let values = view.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+            weights.insert(name, Array { shape: view.shape().to_vec(), data: values });
+        }
+        let inside = |e: TrainError| TrainError::format(path, e.to_string());
+        header.graph.shapes().map_err(inside)?;
+        weights.check(&header.graph).map_err(inside)?;
+        if header.stage == Stage::Quantised && header.quant.is_none() {
+            return Err(foreign(&"a quantised network without scales"));
+        }
+        Ok(Self {
+            stage: header.stage,
+            graph: header.graph,
+            weights,
+            quant: header.quant,
+            dataset: header.dataset,
+            classes: header.classes,
+            pixels: header.pixels,
+        })
+    }
+}
+
+/// Writes `bytes` to a temporary name beside `path` and renames it.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(TrainError::io(path))?;
+    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(TrainError::io(path))?;
+    file.persist(path).map_err(|e| TrainError::Io { path: path.to_owned(), source: e.error })?;
+    Ok(())
+}

@@ -1,0 +1,244 @@
+//! The training loop, shared by training, pruning search, finetuning and QAT.
+
+mod evaluate;
+mod loss;
+mod progress;
+mod schedule;
+mod step;
+
+use std::time::Instant;
+
+use burn::tensor::Device;
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+use crate::TrainError;
+use crate::checkpoint::{Checkpoint, Stage};
+use crate::data::{Augment, Dataset, gather};
+use crate::net::{Network, Weights};
+use crate::prune::GateSearch;
+use crate::quant::Fake;
+use crate::rewrite::fold_norms;
+
+pub use evaluate::{accuracy, argmax, logits};
+pub use loss::{Distill, cross_entropy, soft_cross_entropy};
+pub use progress::{Metrics, Progress, Silent};
+pub use schedule::Cosine;
+use step::{Sgd, Shard, step};
+
+/// How long and how hard to train.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Recipe {
+    /// Passes over the training images.
+    pub epochs: usize,
+    /// Images a step.
+    pub batch: usize,
+    /// Parts of a batch that are differentiated in parallel, each with batch statistics of its
+    /// own. Part of the recipe and not of the machine: results depend on it.
+    pub shards: usize,
+    /// Peak learning rate.
+    pub rate: f64,
+    /// Epochs of linear warm-up.
+    pub warmup: f64,
+    /// Nesterov momentum.
+    pub momentum: f64,
+    /// Decay of convolution and classifier weights; biases and norms have none.
+    pub weight_decay: f64,
+    /// Share of the uniform distribution in the target.
+    pub label_smoothing: f32,
+    /// Random changes to the images.
+    pub augment: Augment,
+}
+
+impl Default for Recipe {
+    fn default() -> Self {
+        Self {
+            epochs: 10,
+            batch: 64,
+            shards: 2,
+            rate: 0.1,
+            warmup: 1.0,
+            momentum: 0.9,
+            weight_decay: 5e-4,
+            label_smoothing: 0.0,
+            augment: Augment::default(),
+        }
+    }
+}
+
+impl Recipe {
+    /// Checks the ranges.
+    ///
+    /// # Errors
+    /// The first setting outside its range.
+    pub fn check(&self) -> Result<(), TrainError> {
+        let positive = |name, value: usize| {
+            if value == 0 { Err(TrainError::config(name, "must be at least 1")) } else { Ok(()) }
+        };
+        positive("batch", self.batch)?;
+        positive("shards", self.shards)?;
+        if self.batch < 2 * self.shards {
+            return Err(TrainError::config(
+                "batch",
+                format!("fewer than 2 images for each of {} shards", self.shards),
+            ));
+        }
+        for (name, value, limit) in [
+            ("learning rate", self.rate, f64::MAX),
+            ("warm-up", self.warmup, f64::MAX),
+            ("momentum", self.momentum, 0.999_999),
+            ("weight decay", self.weight_decay, f64::MAX),
+            ("label smoothing", f64::from(self.label_smoothing), 1.0),
+        ] {
+            if !(0.0..=limit).contains(&value) {
+                return Err(TrainError::config(name, format!("{value} is out of range")));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One stage of training.
+pub(crate) struct Job<'a> {
+    /// Name of the stage in `metrics.csv`.
+    pub label: &'static str,
+    /// What to train, and where from.
+    pub start: &'a Checkpoint,
+    /// Whom to listen to.
+    pub teacher: Option<(&'a Checkpoint, Distill)>,
+    /// Gates to search, if any.
+    pub gates: Option<&'a mut GateSearch>,
+    /// How.
+    pub recipe: &'a Recipe,
+    /// Randomness of order and augmentation.
+    pub seed: u64,
+}
+
+/// Trains and returns the checkpoint after the last epoch.
+pub(crate) fn fit(
+    mut job: Job<'_>,
+    data: &Dataset,
+    progress: &mut dyn Progress,
+) -> Result<Checkpoint, TrainError> {
+    let recipe = job.recipe;
+    recipe.check()?;
+    let graph = &job.start.graph;
+    if graph.input_shape() != data.shape() || graph.outputs() != data.classes.len() {
+        return Err(TrainError::graph(
+            "input",
+            format!(
+                "{} takes {:?} and has {} classes, but {} holds images of {:?} in {} classes",
+                graph.arch,
+                graph.input_shape(),
+                graph.outputs(),
+                data.name,
+                data.shape(),
+                data.classes.len()
+            ),
+        ));
+    }
+    let device = Device::flex();
+    let quant = job.start.quant.as_ref();
+    let fake = quant.map(|spec| Fake::new(graph, spec, data.pixels, &device)).transpose()?;
+    let teacher =
+        job.teacher.map(|(checkpoint, distill)| teacher(checkpoint, distill, &device)).transpose()?;
+    let mut network = Network::new(graph, &job.start.weights, &device.clone().autodiff())?;
+    let mut sgd = Sgd::new(recipe);
+
+    let steps = data.train.len().div_ceil(recipe.batch);
+    let total = steps * recipe.epochs;
+    let warmup = ((recipe.warmup * steps as f64) as usize).min(total / 2);
+    let schedule = Cosine { peak: recipe.rate, warmup, total };
+    let mut rng = ChaCha8Rng::seed_from_u64(job.seed);
+    let mut order: Vec<usize> = (0..data.train.len()).collect();
+    let mut best = f64::NEG_INFINITY;
+    let mut checkpoint = job.start.clone();
+    progress.start(job.label, total as u64);
+    for epoch in 0..recipe.epochs {
+        let began = Instant::now();
+        order.shuffle(&mut rng);
+        let (mut loss, mut right) = (0.0, 0);
+        for (i, indices) in order.chunks(recipe.batch).enumerate() {
+            let at = epoch * steps + i;
+            let seed = job.seed.wrapping_add(1 + epoch as u64).wrapping_mul(0xd1b5_4a32_d192_ed03);
+            let size = indices.len().div_ceil(recipe.shards);
+            let shards: Vec<Shard> = indices
+                .chunks(size)
+                .map(|part| Shard {
+                    batch: gather(&data.train, part, data.pixels, recipe.augment, seed),
+                    share: 1.0 / indices.len() as f64,
+                })
+                .collect();
+            let gates = job.gates.as_deref_mut();
+            let outcome;
+            (network, outcome) = step(
+                network,
+                &mut sgd,
+                schedule.rate(at),
+                &shards,
+                fake.as_ref(),
+                teacher.as_ref(),
+                gates,
+                recipe,
+            );
+            loss += outcome.loss * indices.len() as f64;
+            right += outcome.right;
+            progress.advance(1);
+        }
+        let count = data.train.len() as f64;
+        let loss = loss / count;
+        if !loss.is_finite() {
+            return Err(TrainError::Diverged { stage: job.label.to_owned(), epoch: epoch + 1, loss });
+        }
+        checkpoint.weights = network.weights();
+        let accuracy = validate(&checkpoint, data, job.gates.as_deref())?;
+        let row = Metrics {
+            stage: job.label.to_owned(),
+            epoch: epoch + 1,
+            loss,
+            train_accuracy: 100.0 * right as f64 / count,
+            accuracy,
+            seconds: began.elapsed().as_secs_f64(),
+        };
+        progress.metrics(&row)?;
+        progress.checkpoint(&checkpoint, accuracy > best)?;
+        best = best.max(accuracy);
+    }
+    progress.finish();
+    Ok(checkpoint)
+}
+
+/// Validation accuracy in percent, with the gates as they stand.
+fn validate(checkpoint: &Checkpoint, data: &Dataset, gates: Option<&GateSearch>) -> Result<f64, TrainError> {
+    let open;
+    let graph = match gates {
+        Some(gates) => {
+            open = gates.apply(&checkpoint.graph);
+            &open
+        }
+        None => &checkpoint.graph,
+    };
+    let quant = checkpoint.quant.as_ref();
+    let z = logits(graph, &checkpoint.weights, quant, &data.validation, data.pixels)?;
+    Ok(accuracy(&z, &data.validation.labels))
+}
+
+/// A network that is only asked.
+pub(crate) struct Teacher {
+    network: Network,
+    distill: Distill,
+}
+
+fn teacher(checkpoint: &Checkpoint, distill: Distill, device: &Device) -> Result<Teacher, TrainError> {
+    if checkpoint.stage == Stage::Quantised {
+        return Err(TrainError::Stage {
+            found: checkpoint.stage.name(),
+            wanted: "a teacher is a float network",
+        });
+    }
+    let (graph, weights): (_, Weights) = fold_norms(&checkpoint.graph, &checkpoint.weights)?;
+    Ok(Teacher { network: Network::new(&graph, &weights, device)?, distill })
+}

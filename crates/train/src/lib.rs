@@ -1,0 +1,39 @@
+//! Trains image classifiers that are cheap to evaluate under secure two-party computation.
+//!
+//! One network definition, a layer [`net::Graph`], is interpreted in several ways: as a float
+//! network ([`train`]), with gated rectifiers ([`prune`]), with fake quantisation
+//! ([`quant`]); it is rewritten by exact passes ([`rewrite`]: norms folded, freed blocks
+//! merged); and it is lowered to integers ([`export`], [`integer_graph`]).
+//!
+//! ```text
+//! data::load -> train -> prune -> export -> copriv_model::Model
+//!                 |        |        |
+//!                 +--------+--------+--- Checkpoint (one file each)
+//! ```
+#![forbid(unsafe_code)]
+
+mod checkpoint;
+pub mod data;
+mod error;
+pub mod fit;
+mod lower;
+pub mod net;
+mod pipeline;
+pub mod prune;
+pub mod quant;
+pub mod rewrite;
+mod run;
+
+pub use checkpoint::{Checkpoint, Stage};
+pub use data::Dataset;
+pub use error::TrainError;
+pub use fit::{Distill, Metrics, Progress, Recipe, Silent};
+pub use lower::{integer_graph, integer_model, structure};
+pub use net::Arch;
+pub use pipeline::{
+    Evaluation, ExportConfig, Exported, Merge, TrainConfig, evaluate, export, integer_argmax, integer_logits,
+    merge, train, untrained,
+};
+pub use prune::{PruneConfig, Pruned, PrunedBlock, prune};
+pub use quant::QuantConfig;
+pub use run::RunFolder;

@@ -1,0 +1,248 @@
+//! The verbs of the command line: train, export, evaluate. (Pruning: [`crate::prune`].)
+
+use copriv_model::{Model, execute};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::TrainError;
+use crate::checkpoint::{Checkpoint, Stage};
+use crate::data::{Dataset, Images};
+use crate::fit::{Distill, Job, Progress, Recipe, accuracy, argmax, fit, logits};
+use crate::lower::integer_model;
+use crate::net::{Arch, Graph, Weights};
+use crate::quant::{QuantConfig, calibrate};
+use crate::rewrite::{fold_norms, merge_blocks};
+
+/// How to train a network from scratch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainConfig {
+    /// Name of the architecture; see [`Arch`].
+    pub arch: String,
+    /// How long and how hard.
+    pub recipe: Recipe,
+    /// Seed of everything random.
+    pub seed: u64,
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        Self { arch: "mbv2-tiny".to_owned(), recipe: Recipe::default(), seed: 0 }
+    }
+}
+
+/// Which linear blocks become one convolution.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Merge {
+    /// Every one.
+    #[default]
+    All,
+    /// None.
+    None,
+    /// Those of these names.
+    Only(Vec<String>),
+}
+
+/// How to turn a float network into integers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ExportConfig {
+    /// Widths.
+    pub quant: QuantConfig,
+    /// Quantisation-aware training; no epochs means none.
+    pub qat: Recipe,
+    /// Distillation from the float network while doing so.
+    pub distill: Distill,
+    /// Which freed blocks to merge first.
+    pub merge: Merge,
+    /// Training images that the activations' scales are chosen from.
+    pub calibration: usize,
+    /// Seed of everything random.
+    pub seed: u64,
+}
+
+impl Default for ExportConfig {
+    fn default() -> Self {
+        Self {
+            quant: QuantConfig::default(),
+            qat: Recipe { epochs: 2, rate: 0.01, warmup: 0.25, weight_decay: 1e-4, ..Recipe::default() },
+            distill: Distill::default(),
+            merge: Merge::All,
+            calibration: 256,
+            seed: 0,
+        }
+    }
+}
+
+/// An exported network, on all levels.
+#[derive(Clone, Debug)]
+pub struct Exported {
+    /// The integer model: its graph is public, its weights are the server's.
+    pub model: Model,
+    /// What it was lowered from.
+    pub checkpoint: Checkpoint,
+    /// Percent of the test images, by the float network before quantisation.
+    pub float_accuracy: f64,
+    /// By the fake-quantised network.
+    pub fake_quant_accuracy: f64,
+    /// By the integer executor.
+    pub integer_accuracy: f64,
+}
+
+/// Trains `config.arch` on `data`.
+///
+/// # Errors
+/// An unknown architecture, settings out of range, or a diverging run.
+pub fn train(
+    config: &TrainConfig,
+    data: &Dataset,
+    progress: &mut dyn Progress,
+) -> Result<Checkpoint, TrainError> {
+    let start = untrained(&config.arch, data, config.seed)?;
+    let job = Job {
+        label: "train",
+        start: &start,
+        teacher: None,
+        gates: None,
+        recipe: &config.recipe,
+        seed: config.seed,
+    };
+    fit(job, data, progress)
+}
+
+/// The network that training starts from.
+///
+/// # Errors
+/// An unknown architecture, or images that it cannot take.
+pub fn untrained(arch: &str, data: &Dataset, seed: u64) -> Result<Checkpoint, TrainError> {
+    let graph = Arch::parse(arch)?.build(data.shape(), data.classes.len())?;
+    Ok(Checkpoint {
+        stage: Stage::Float,
+        weights: Weights::init(&graph, seed),
+        graph,
+        quant: None,
+        dataset: data.name.clone(),
+        classes: data.classes.clone(),
+        pixels: data.pixels,
+    })
+}
+
+/// Folds norms and merges the freed blocks that `which` selects: the same function, exactly.
+///
+/// # Errors
+/// A quantised checkpoint, or an unknown block.
+pub fn merge(start: &Checkpoint, which: &Merge) -> Result<Checkpoint, TrainError> {
+    if start.stage == Stage::Quantised {
+        return Err(TrainError::Stage {
+            found: start.stage.name(),
+            wanted: "merging comes before quantisation",
+        });
+    }
+    let (graph, weights) = fold_norms(&start.graph, &start.weights)?;
+    let (graph, weights) = merge_blocks(&graph, &weights, &which.resolve(&graph)?)?;
+    Ok(Checkpoint { stage: Stage::Merged, graph, weights, ..start.clone() })
+}
+
+/// Merges, quantises, trains with fake quantisation and lowers to integers.
+///
+/// # Errors
+/// A checkpoint that is quantised already, settings out of range, or a network that the
+/// integer model refuses.
+pub fn export(
+    config: &ExportConfig,
+    start: &Checkpoint,
+    data: &Dataset,
+    progress: &mut dyn Progress,
+) -> Result<Exported, TrainError> {
+    let float = merge(start, &config.merge)?;
+    let images = data.train.sample(config.calibration.max(1));
+    let spec = calibrate(&float.graph, &float.weights, &images, data.pixels, &config.quant)?;
+    let mut quantised = Checkpoint { stage: Stage::Quantised, quant: Some(spec), ..float.clone() };
+    if config.qat.epochs > 0 {
+        let job = Job {
+            label: "qat",
+            start: &quantised,
+            teacher: Some((&float, config.distill)),
+            gates: None,
+            recipe: &config.qat,
+            seed: config.seed,
+        };
+        quantised = fit(job, data, progress)?;
+    }
+    let model = integer_model(&quantised, &config.quant)?;
+    let test = &data.test;
+    let right: Vec<usize> = integer_logits(&model, test)?.iter().map(|z| integer_argmax(z)).collect();
+    let right = right.iter().zip(&test.labels).filter(|(p, l)| **p == usize::from(**l)).count();
+    Ok(Exported {
+        float_accuracy: evaluate(&float, test)?.accuracy,
+        fake_quant_accuracy: evaluate(&quantised, test)?.accuracy,
+        integer_accuracy: 100.0 * right as f64 / test.len().max(1) as f64,
+        model,
+        checkpoint: quantised,
+    })
+}
+
+/// What a network says of some images.
+#[derive(Clone, Debug)]
+pub struct Evaluation {
+    /// Logits of every image.
+    pub logits: Vec<Vec<f32>>,
+    /// Class of every image.
+    pub predictions: Vec<usize>,
+    /// Percent predicted correctly.
+    pub accuracy: f64,
+}
+
+/// Runs a checkpoint, float or fake-quantised, on `images`.
+///
+/// # Errors
+/// Images of another shape than the network's input.
+pub fn evaluate(checkpoint: &Checkpoint, images: &Images) -> Result<Evaluation, TrainError> {
+    let quant = checkpoint.quant.as_ref();
+    let logits = logits(&checkpoint.graph, &checkpoint.weights, quant, images, checkpoint.pixels)?;
+    let accuracy = accuracy(&logits, &images.labels);
+    Ok(Evaluation { predictions: logits.iter().map(|z| argmax(z)).collect(), logits, accuracy })
+}
+
+/// Integer logits of every image, by the plaintext executor.
+///
+/// # Errors
+/// Images of another shape than the model's input.
+pub fn integer_logits(model: &Model, images: &Images) -> Result<Vec<Vec<i64>>, TrainError> {
+    (0..images.len())
+        .into_par_iter()
+        .map(|i| {
+            let input = model.graph.quantise_image(&images.interleaved(i), images.side, images.side)?;
+            Ok(execute::run(model, &input)?.output().to_vec())
+        })
+        .collect()
+}
+
+/// Index of the largest logit; the smallest index wins a tie.
+pub fn integer_argmax(logits: &[i64]) -> usize {
+    (0..logits.len()).fold(0, |best, i| if logits[i] > logits[best] { i } else { best })
+}
+
+impl Merge {
+    /// One answer for every block.
+    ///
+    /// # Errors
+    /// An unknown name.
+    pub fn resolve(&self, graph: &Graph) -> Result<Vec<bool>, TrainError> {
+        if let Self::Only(names) = self
+            && let Some(name) = names.iter().find(|n| graph.blocks.iter().all(|b| b.name != **n))
+        {
+            return Err(TrainError::graph(name, "no such block"));
+        }
+        Ok(graph
+            .blocks
+            .iter()
+            .map(|block| match self {
+                Self::All => true,
+                Self::None => false,
+                Self::Only(names) => names.contains(&block.name),
+            })
+            .collect())
+    }
+}

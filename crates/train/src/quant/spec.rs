@@ -1,0 +1,210 @@
+//! What is rounded where, and to which power-of-two scale.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::TrainError;
+use crate::data::PixelScale;
+use crate::net::{Graph, NodeId, Op};
+
+/// Widths and limits from which scales are chosen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct QuantConfig {
+    /// Width of the signed weights, 2..=8; the first and last layer have 8.
+    pub weight_bits: u32,
+    /// Width of activations behind a rectifier (unsigned), 2..=8.
+    pub act_bits: u32,
+    /// Width of activations elsewhere (signed): the residual stream, 4..=16.
+    pub residual_bits: u32,
+    /// Most bits between the coarsest and the finest channel scale of a layer, 0..=3: they
+    /// widen the accumulator.
+    pub max_spread: u32,
+    /// Export accumulators as narrow as the real weights allow, which makes a bound on the
+    /// weights public, instead of the worst case of the shape.
+    pub tight_accumulators: bool,
+}
+
+impl Default for QuantConfig {
+    fn default() -> Self {
+        Self { weight_bits: 6, act_bits: 6, residual_bits: 8, max_spread: 2, tight_accumulators: false }
+    }
+}
+
+/// Scales of a whole network, by node name. A value `v` is stored as the integer
+/// `floor(v / 2^scale + 1/2)`, saturated.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QuantSpec {
+    /// Convolutions and linear layers.
+    pub layers: BTreeMap<String, LayerScale>,
+    /// Values that are requantised.
+    pub activations: BTreeMap<String, ActScale>,
+}
+
+/// Rounding of one layer's weights.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LayerScale {
+    /// Width of the signed weights.
+    pub bits: u32,
+    /// log2 of the scale of every output channel.
+    pub scales: Vec<i32>,
+}
+
+/// Rounding of one activation tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ActScale {
+    /// Width.
+    pub bits: u32,
+    /// Two's complement, else `0..2^bits`.
+    pub signed: bool,
+    /// log2 of the scale.
+    pub scale: i32,
+}
+
+impl QuantConfig {
+    /// Checks the ranges.
+    ///
+    /// # Errors
+    /// The first setting outside its range.
+    pub fn check(&self) -> Result<(), TrainError> {
+        for (name, value, range) in [
+            ("weight bits", self.weight_bits, 2..=8),
+            ("activation bits", self.act_bits, 2..=8),
+            ("residual bits", self.residual_bits, 4..=16),
+            ("scale spread", self.max_spread, 0..=3),
+        ] {
+            if !range.contains(&value) {
+                return Err(TrainError::config(
+                    name,
+                    format!("{value} is not in {}..={}", range.start(), range.end()),
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl LayerScale {
+    /// Scale of the aligned accumulator, relative to the input's.
+    pub fn finest(&self) -> i32 {
+        self.scales.iter().copied().min().unwrap_or(0)
+    }
+
+    /// Left shifts that align the channels to the finest.
+    pub fn shifts(&self) -> Vec<u32> {
+        self.scales.iter().map(|e| (e - self.finest()) as u32).collect()
+    }
+
+    /// Smallest and largest weight.
+    pub fn limits(&self) -> (f32, f32) {
+        let half = 2f32.powi(self.bits as i32 - 1);
+        (-half, half - 1.0)
+    }
+
+    /// The integer that stands for weight `w` of output channel `k`. In single precision, as
+    /// the fake-quantised network computes it.
+    pub fn integer(&self, w: f32, k: usize) -> i32 {
+        let (lo, hi) = self.limits();
+        round_half_up(w, self.scales[k]).clamp(lo, hi) as i32
+    }
+}
+
+impl ActScale {
+    /// Smallest and largest integer.
+    pub fn limits(&self) -> (f32, f32) {
+        let bits = self.bits as i32;
+        if self.signed {
+            (-2f32.powi(bits - 1), 2f32.powi(bits - 1) - 1.0)
+        } else {
+            (0.0, 2f32.powi(bits) - 1.0)
+        }
+    }
+}
+
+/// `floor(v / 2^scale + 1/2)` in single precision.
+pub fn round_half_up(v: f32, scale: i32) -> f32 {
+    (v * 2f32.powi(-scale) + 0.5).floor()
+}
+
+/// Which values are requantised: everything but the input, pools (which round on their own),
+/// the logits, and accumulators whose only user is a rectifier or a residual addition.
+pub fn requantised(graph: &Graph) -> Vec<bool> {
+    let uses = graph.uses();
+    let mut only_user = vec![None; graph.nodes.len()];
+    for (id, node) in graph.nodes.iter().enumerate() {
+        for &input in &node.inputs {
+            only_user[input] = Some(id);
+        }
+    }
+    let feeds_accumulator = |id: NodeId| {
+        let user = only_user[id].filter(|_| uses[id] == 1);
+        user.is_some_and(|user| matches!(graph.nodes[user].op, Op::Relu { .. } | Op::Add))
+    };
+    graph
+        .nodes
+        .iter()
+        .enumerate()
+        .map(|(id, node)| match node.op {
+            Op::Relu { .. } => true,
+            Op::Conv(_) | Op::Add => !feeds_accumulator(id),
+            _ => false,
+        })
+        .collect()
+}
+
+/// Scale of every node's value; between requantisations, that of the accumulator.
+///
+/// # Errors
+/// A layer or activation that `spec` does not name.
+pub fn scales(graph: &Graph, spec: &QuantSpec, pixels: PixelScale) -> Result<Vec<i32>, TrainError> {
+    let requantised = requantised(graph);
+    let mut scales: Vec<i32> = Vec::with_capacity(graph.nodes.len());
+    for (id, node) in graph.nodes.iter().enumerate() {
+        scales.push(if requantised[id] {
+            spec.activation(&node.name)?.scale
+        } else {
+            accumulator_scale(graph, spec, pixels, id, &scales)?
+        });
+    }
+    Ok(scales)
+}
+
+/// Scale of node `id` before any requantisation of its own, from the scales of its operands.
+pub(crate) fn accumulator_scale(
+    graph: &Graph,
+    spec: &QuantSpec,
+    pixels: PixelScale,
+    id: NodeId,
+    scales: &[i32],
+) -> Result<i32, TrainError> {
+    let node = &graph.nodes[id];
+    let operand = |i: usize| scales[node.inputs[i]];
+    Ok(match &node.op {
+        Op::Input { .. } => pixels.scale_log2,
+        Op::Conv(_) | Op::Linear { .. } => operand(0) + spec.layer(&node.name)?.finest(),
+        Op::Relu { .. } | Op::GlobalAvgPool => operand(0),
+        Op::Add => operand(0).min(operand(1)),
+    })
+}
+
+impl QuantSpec {
+    /// The weights' scales of layer `name`.
+    ///
+    /// # Errors
+    /// There are none.
+    pub fn layer(&self, name: &str) -> Result<&LayerScale, TrainError> {
+        self.layers.get(name).ok_or_else(|| TrainError::graph(name, "its weights have no scales"))
+    }
+
+    /// The scale of the value of `name`.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn activation(&self, name: &str) -> Result<&ActScale, TrainError> {
+        self.activations.get(name).ok_or_else(|| TrainError::graph(name, "its value has no scale"))
+    }
+}

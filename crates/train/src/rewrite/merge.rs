@@ -1,0 +1,162 @@
+//! A freed block, `1x1 -> k x k depth-wise -> 1x1` without rectifiers, as one dense `k x k`
+//! convolution with a position-dependent bias, the skip folded in as identity taps.
+
+use super::chain::{Classes, Dense, compose_shape};
+use super::{Action, rewrite};
+use crate::TrainError;
+use crate::net::{Bias, Block, BlockState, Conv, Graph, Node, NodeId, Op, Weights};
+
+/// One block's place in the graph.
+struct Site {
+    block: usize,
+    /// Its convolutions in order.
+    convs: Vec<NodeId>,
+    /// Its residual addition.
+    add: Option<NodeId>,
+    /// What its first convolution takes.
+    input: NodeId,
+}
+
+/// Merges the linear blocks among those that `which` selects; others stay as they are.
+///
+/// # Errors
+/// A network whose norms are not folded, or a block that is no plain chain.
+pub fn merge_graph(graph: &Graph, which: &[bool]) -> Result<Graph, TrainError> {
+    let sites = sites(graph, which)?;
+    let shapes = graph.shapes()?;
+    let convs = sites.iter().map(|site| merged_shape(graph, site, &shapes)).collect::<Result<Vec<_>, _>>()?;
+    replace(graph, &sites, convs)
+}
+
+/// The same with parameters, in double precision inside.
+///
+/// # Errors
+/// As [`merge_graph`], or parameters that do not fit.
+pub fn merge_blocks(
+    graph: &Graph,
+    weights: &Weights,
+    which: &[bool],
+) -> Result<(Graph, Weights), TrainError> {
+    weights.check(graph)?;
+    let sites = sites(graph, which)?;
+    let shapes = graph.shapes()?;
+    let mut out = weights.clone();
+    let mut convs = Vec::with_capacity(sites.len());
+    for site in &sites {
+        let dense = merged_weights(graph, weights, site, &shapes)?;
+        let (conv, weight, bias) = dense.finish();
+        for &id in &site.convs {
+            out.remove(&format!("{}.weight", graph.nodes[id].name));
+            out.remove(&format!("{}.bias", graph.nodes[id].name));
+        }
+        let name = merged_name(&graph.blocks[site.block]);
+        out.insert(&format!("{name}.weight"), weight);
+        out.insert(&format!("{name}.bias"), bias);
+        convs.push(conv);
+    }
+    let graph = replace(graph, &sites, convs)?;
+    out.check(&graph)?;
+    Ok((graph, out))
+}
+
+fn merged_name(block: &Block) -> String {
+    format!("{}.merged", block.name)
+}
+
+fn sites(graph: &Graph, which: &[bool]) -> Result<Vec<Site>, TrainError> {
+    let uses = graph.uses();
+    let mut sites = Vec::new();
+    for (index, block) in graph.blocks.iter().enumerate() {
+        if block.state != BlockState::Linear || !which.get(index).is_some_and(|&w| w) {
+            continue;
+        }
+        let convs = block.convs.iter().map(|name| graph.find(name)).collect::<Result<Vec<_>, _>>()?;
+        let add = block.add.as_deref().map(|name| graph.find(name)).transpose()?;
+        let Some(&first) = convs.first() else {
+            return Err(TrainError::graph(&block.name, "the block has no convolution"));
+        };
+        let input = graph.nodes[first].inputs[0];
+        let chain = convs.windows(2).all(|w| graph.nodes[w[1]].inputs == [w[0]] && uses[w[0]] == 1);
+        let last = convs[convs.len() - 1];
+        let skip = add.is_none_or(|add| {
+            let operands = &graph.nodes[add].inputs;
+            uses[last] == 1 && operands.contains(&last) && operands.contains(&input)
+        });
+        if !chain || !skip {
+            return Err(TrainError::graph(&block.name, "the block is not a plain chain with a skip over it"));
+        }
+        sites.push(Site { block: index, convs, add, input });
+    }
+    Ok(sites)
+}
+
+/// The convolution at `id`; its norm must be folded.
+fn conv_at(graph: &Graph, id: NodeId) -> Result<&Conv, TrainError> {
+    match &graph.nodes[id].op {
+        Op::Conv(conv) if conv.norm => {
+            Err(TrainError::graph(&graph.nodes[id].name, "its norm must be folded before merging"))
+        }
+        Op::Conv(conv) if matches!(conv.bias, Bias::Position(_)) => {
+            Err(TrainError::graph(&graph.nodes[id].name, "it is merged already"))
+        }
+        Op::Conv(conv) => Ok(conv),
+        _ => Err(TrainError::graph(&graph.nodes[id].name, "not a convolution")),
+    }
+}
+
+fn merged_shape(graph: &Graph, site: &Site, shapes: &[[usize; 3]]) -> Result<Conv, TrainError> {
+    let refuse = |reason: String| TrainError::graph(&graph.blocks[site.block].name, reason);
+    let mut convs = site.convs.iter().map(|&id| conv_at(graph, id));
+    let first = convs.next().ok_or_else(|| refuse("the block has no convolution".into()))??;
+    let mut whole = Conv { groups: 1, bias: Bias::None, ..first.clone() };
+    let mut classes = Classes::uniform(shapes[site.convs[0]]);
+    for conv in convs {
+        let conv = conv?;
+        whole = compose_shape(&whole, conv).map_err(refuse)?;
+        classes = classes.through(conv).0;
+    }
+    whole.bias = classes.bias();
+    Ok(whole)
+}
+
+fn merged_weights(
+    graph: &Graph,
+    weights: &Weights,
+    site: &Site,
+    shapes: &[[usize; 3]],
+) -> Result<Dense, TrainError> {
+    let refuse = |reason: String| TrainError::graph(&graph.blocks[site.block].name, reason);
+    let mut whole: Option<Dense> = None;
+    for &id in &site.convs {
+        let conv = conv_at(graph, id)?;
+        let name = &graph.nodes[id].name;
+        let weight = weights.of(name, "weight")?;
+        let bias = if conv.bias == Bias::None { None } else { Some(weights.of(name, "bias")?) };
+        whole = Some(match whole {
+            None => Dense::new(conv, weight, bias, shapes[site.input]),
+            Some(before) => before.then(conv, weight, bias).map_err(refuse)?,
+        });
+    }
+    let whole = whole.ok_or_else(|| refuse("the block has no convolution".into()))?;
+    if site.add.is_some() { whole.plus_identity().map_err(refuse) } else { Ok(whole) }
+}
+
+/// Puts `convs[i]` in the place of the block at `sites[i]`.
+fn replace(graph: &Graph, sites: &[Site], convs: Vec<Conv>) -> Result<Graph, TrainError> {
+    let end = |site: &Site| site.add.unwrap_or(site.convs[site.convs.len() - 1]);
+    let mut out = rewrite(graph, |id, _| {
+        if let Some(i) = sites.iter().position(|site| end(site) == id) {
+            let name = merged_name(&graph.blocks[sites[i].block]);
+            let node = Node { name, op: Op::Conv(convs[i].clone()), inputs: vec![sites[i].input] };
+            return Action::Replace(node);
+        }
+        if sites.iter().any(|site| site.convs.contains(&id)) { Action::Drop } else { Action::Keep }
+    })?;
+    for site in sites {
+        let block = &mut out.blocks[site.block];
+        block.convs = vec![merged_name(block)];
+        block.add = None;
+        block.state = BlockState::Merged;
+    }
+    Ok(out)
+}
