@@ -14,9 +14,7 @@
 //! in that direction since the set-up, block of the pad); the index is kept by the extension and
 //! only grows. One connection has one session key, and a new connection has a new one.
 
-use aes::Aes128;
-use aes::cipher::{Array, BlockCipherEncrypt, KeyInit};
-use zeroize::Zeroize;
+use crate::cipher::Cipher;
 
 /// Blocks hashed at a time: enough to fill the widest AES pipelines, small enough for the stack.
 pub(crate) const BATCH: usize = 128;
@@ -32,7 +30,7 @@ pub enum Direction {
 
 /// The hash of one session and direction.
 pub struct PadHash {
-    cipher: Aes128,
+    cipher: Cipher,
     direction: u128,
 }
 
@@ -42,7 +40,7 @@ impl PadHash {
         let key = blake3::derive_key("copriv-ot v1 pad hash", session);
         let key: [u8; 16] = key[..16].try_into().expect("sixteen of thirty-two bytes");
         Self {
-            cipher: Aes128::new(&Array::from(key)),
+            cipher: Cipher::new(u128::from_le_bytes(key)),
             direction: u128::from(direction == Direction::ClientSends) << 127,
         }
     }
@@ -56,26 +54,13 @@ impl PadHash {
 
     /// Block 0 of the pads of consecutive OTs, in place: `rows[k] <- H(rows[k], (first + k, 0))`.
     pub(crate) fn first_blocks(&self, first: u64, rows: &mut [u128]) {
-        let mut white = [0_u128; BATCH];
-        for (c, rows) in rows.chunks_mut(BATCH).enumerate() {
-            let white = &mut white[..rows.len()];
-            encrypt(&self.cipher, rows);
-            white.copy_from_slice(rows);
-            let first = first + (c * BATCH) as u64;
-            for (k, row) in rows.iter_mut().enumerate() {
-                *row ^= self.tweak(first + k as u64, 0);
-            }
-            encrypt(&self.cipher, rows);
-            for (row, white) in rows.iter_mut().zip(white.iter()) {
-                *row ^= white;
-            }
-        }
-        white.zeroize();
+        let tweak = self.tweak(first, 0);
+        self.cipher.tmmo((tweak >> 64) as u64, first, rows);
     }
 
     /// `pi(row)` for every row, in place; the first half of the hash, shared by all blocks of a pad.
     pub(crate) fn whiten(&self, rows: &mut [u128]) {
-        encrypt(&self.cipher, rows);
+        self.cipher.encrypt(rows);
     }
 
     /// All blocks of the pad of OT `index`, from its whitened row.
@@ -83,7 +68,7 @@ impl PadHash {
         for (j, block) in pad.iter_mut().enumerate() {
             *block = white ^ self.tweak(index, j as u64);
         }
-        encrypt(&self.cipher, pad);
+        self.cipher.encrypt(pad);
         for block in pad {
             *block ^= white;
         }
@@ -96,13 +81,6 @@ impl std::fmt::Debug for PadHash {
     }
 }
 
-/// Encrypts blocks in place, as many a call as there are.
-#[inline]
-pub(crate) fn encrypt(cipher: &Aes128, blocks: &mut [u128]) {
-    let blocks: &mut [[u8; 16]] = bytemuck::cast_slice_mut(blocks);
-    cipher.encrypt_blocks(Array::cast_slice_from_core_mut(blocks));
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,7 +90,7 @@ mod tests {
     fn reference(hash: &PadHash, x: u128, tweak: u128) -> u128 {
         let pi = |x: u128| {
             let mut block = [x];
-            encrypt(&hash.cipher, &mut block);
+            hash.cipher.encrypt(&mut block);
             block[0]
         };
         pi(pi(x) ^ tweak) ^ pi(x)

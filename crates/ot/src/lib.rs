@@ -27,6 +27,7 @@ compile_error!("copriv-ot lays blocks out in memory as they travel: little-endia
 
 pub mod base_ot;
 pub mod channel;
+mod cipher;
 pub mod cot;
 mod error;
 pub mod extension;

@@ -1,0 +1,148 @@
+//! AES-128 on many blocks at a time, in the three shapes that the protocols need.
+//!
+//! Where the machine has VAES and AVX-512 the kernels of the `vaes` module run, which keep a
+//! whole construction in registers; elsewhere the `aes` crate does the work. Both are tested
+//! against each other. Round keys are zeroised on drop.
+
+use aes::Aes128;
+use aes::cipher::{Array, BlockCipherEncrypt, KeyInit};
+use zeroize::Zeroize;
+
+#[cfg(target_arch = "x86_64")]
+mod vaes;
+
+/// Blocks processed at a time by the portable shapes.
+const BATCH: usize = 128;
+
+/// An expanded key.
+pub(crate) enum Cipher {
+    /// Round keys for the kernels of `vaes`; made only where it has been detected.
+    #[cfg(target_arch = "x86_64")]
+    Wide(vaes::Detected, vaes::RoundKeys),
+    /// Boxed: the crate's type has room for its widest backend.
+    Portable(Box<Aes128>),
+}
+
+impl Cipher {
+    /// Expands a key.
+    pub(crate) fn new(key: u128) -> Self {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(detected) = vaes::Detected::get() {
+            return Self::Wide(detected, detected.expand(key));
+        }
+        Self::portable(key)
+    }
+
+    /// Expands a key for the `aes` crate.
+    fn portable(key: u128) -> Self {
+        Self::Portable(Box::new(Aes128::new(&Array::from(key.to_le_bytes()))))
+    }
+
+    /// `block <- AES(block)`.
+    pub(crate) fn encrypt(&self, blocks: &mut [u128]) {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Wide(detected, keys) => detected.encrypt(keys, blocks),
+            Self::Portable(aes) => encrypt(aes, blocks),
+        }
+    }
+
+    /// `out[i] <- AES(first + i)`: counter mode.
+    pub(crate) fn counter(&self, first: u64, out: &mut [u128]) {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Wide(detected, keys) => detected.counter(keys, first, out),
+            Self::Portable(aes) => {
+                for (i, block) in out.iter_mut().enumerate() {
+                    *block = u128::from(first.wrapping_add(i as u64));
+                }
+                encrypt(aes, out);
+            }
+        }
+    }
+
+    /// `row[i] <- AES(AES(row[i]) ^ tweak[i]) ^ AES(row[i])` with `tweak[i] = (high, low + i)`.
+    pub(crate) fn tmmo(&self, high: u64, low: u64, rows: &mut [u128]) {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Wide(detected, keys) => detected.tmmo(keys, high, low, rows),
+            Self::Portable(aes) => {
+                let mut white = [0; BATCH];
+                for (c, rows) in rows.chunks_mut(BATCH).enumerate() {
+                    encrypt(aes, rows);
+                    let white = &mut white[..rows.len()];
+                    white.copy_from_slice(rows);
+                    for (i, row) in rows.iter_mut().enumerate() {
+                        let low = low.wrapping_add((c * BATCH + i) as u64);
+                        *row ^= u128::from(high) << 64 | u128::from(low);
+                    }
+                    encrypt(aes, rows);
+                    for (row, white) in rows.iter_mut().zip(white) {
+                        *row ^= *white;
+                    }
+                }
+                white.zeroize();
+            }
+        }
+    }
+}
+
+impl Drop for Cipher {
+    fn drop(&mut self) {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Wide(_, keys) => keys.zeroize(),
+            // The crate's type zeroises itself.
+            Self::Portable(_) => {}
+        }
+    }
+}
+
+fn encrypt(aes: &Aes128, blocks: &mut [u128]) {
+    let blocks: &mut [[u8; 16]] = bytemuck::cast_slice_mut(blocks);
+    aes.encrypt_blocks(Array::cast_slice_from_core_mut(blocks));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::{RngExt, SeedableRng};
+
+    #[test]
+    fn fips_197_example() {
+        // FIPS 197, appendix C.1.
+        let key = 0x0f0e_0d0c_0b0a_0908_0706_0504_0302_0100;
+        let plain = 0xffee_ddcc_bbaa_9988_7766_5544_3322_1100;
+        let expected = u128::from_le_bytes([
+            0x69, 0xc4, 0xe0, 0xd8, 0x6a, 0x7b, 0x04, 0x30, 0xd8, 0xcd, 0xb7, 0x80, 0x70, 0xb4,
+            0xc5, 0x5a,
+        ]);
+        for cipher in [Cipher::new(key), Cipher::portable(key)] {
+            let mut block = [plain];
+            cipher.encrypt(&mut block);
+            assert_eq!(block[0], expected);
+        }
+    }
+
+    #[test]
+    fn the_kernels_equal_the_aes_crate() {
+        let mut rng = rand_chacha::ChaCha20Rng::seed_from_u64(1);
+        for n in (0..70).chain([127, 128, 129, 300]) {
+            let key = rng.random();
+            let (fast, safe) = (Cipher::new(key), Cipher::portable(key));
+            let blocks: Vec<u128> = (0..n).map(|_| rng.random()).collect();
+            let both = |run: &dyn Fn(&Cipher, &mut [u128])| {
+                let (mut a, mut b) = (blocks.clone(), blocks.clone());
+                run(&fast, &mut a);
+                run(&safe, &mut b);
+                assert!(a == b, "{n} blocks");
+            };
+            both(&|cipher, blocks| cipher.encrypt(blocks));
+            let (high, low): (u64, u64) = (rng.random(), rng.random());
+            both(&|cipher, blocks| cipher.tmmo(high, low, blocks));
+            for first in [0, low, u64::MAX - 2] {
+                both(&|cipher, blocks| cipher.counter(first, blocks));
+            }
+        }
+    }
+}

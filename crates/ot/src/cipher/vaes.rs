@@ -1,0 +1,199 @@
+//! AES-128 in AVX-512 registers, four blocks each.
+//!
+//! The only `unsafe` here is calling a function compiled for instructions that
+//! [`Detected::get`] has found; values pass to and from registers by copying.
+
+use std::arch::x86_64::{
+    __m128i, __m512i, _mm_aeskeygenassist_si128, _mm512_add_epi64, _mm512_aesenc_epi128,
+    _mm512_aesenclast_epi128, _mm512_broadcast_i32x4, _mm512_setzero_si512, _mm512_xor_si512,
+};
+
+/// Registers under way at once: enough to hide the latency of a round.
+const WIDE: usize = 8;
+/// Blocks of a register.
+const LANES: usize = 4;
+
+/// The eleven round keys.
+pub(crate) type RoundKeys = [u128; 11];
+
+/// Proof that the machine has AES, VAES and AVX-512 F.
+#[derive(Clone, Copy)]
+pub(crate) struct Detected(());
+
+impl Detected {
+    pub(crate) fn get() -> Option<Self> {
+        let all = is_x86_feature_detected!("aes")
+            && is_x86_feature_detected!("vaes")
+            && is_x86_feature_detected!("avx512f");
+        all.then_some(Self(()))
+    }
+
+    pub(crate) fn expand(self, key: u128) -> RoundKeys {
+        // SAFETY: `self` proves that AES has been detected.
+        unsafe { expand(key) }
+    }
+
+    pub(crate) fn encrypt(self, keys: &RoundKeys, blocks: &mut [u128]) {
+        // SAFETY: `self` proves that AES, VAES and AVX-512 F have been detected.
+        unsafe { encrypt(keys, blocks) }
+    }
+
+    pub(crate) fn counter(self, keys: &RoundKeys, first: u64, out: &mut [u128]) {
+        // SAFETY: as above.
+        unsafe { counter(keys, first, out) }
+    }
+
+    pub(crate) fn tmmo(self, keys: &RoundKeys, high: u64, low: u64, rows: &mut [u128]) {
+        // SAFETY: as above.
+        unsafe { tmmo(keys, high, low, rows) }
+    }
+}
+
+#[target_feature(enable = "aes")]
+fn expand(key: u128) -> RoundKeys {
+    macro_rules! round_keys {
+        ($keys:ident, $($round:literal $constant:literal),*) => {$(
+            let last = $keys[$round - 1];
+            let assist: __m128i = _mm_aeskeygenassist_si128::<$constant>(bytemuck::cast(last));
+            let word = bytemuck::cast::<_, u128>(assist) >> 96;
+            let mut next = last ^ last << 32;
+            next ^= next << 64;
+            $keys[$round] = next ^ (word | word << 32 | word << 64 | word << 96);
+        )*};
+    }
+    let mut keys = [key; 11];
+    round_keys!(keys, 1 0x01, 2 0x02, 3 0x04, 4 0x08, 5 0x10, 6 0x20, 7 0x40, 8 0x80, 9 0x1b, 10 0x36);
+    keys
+}
+
+type Keys = [__m512i; 11];
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn spread(keys: &RoundKeys) -> Keys {
+    let mut wide = [_mm512_setzero_si512(); 11];
+    for (wide, key) in wide.iter_mut().zip(keys) {
+        *wide = _mm512_broadcast_i32x4(bytemuck::cast(*key));
+    }
+    wide
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,vaes")]
+fn rounds<const N: usize>(keys: &Keys, state: &mut [__m512i; N]) {
+    for block in state.iter_mut() {
+        *block = _mm512_xor_si512(*block, keys[0]);
+    }
+    for key in &keys[1..10] {
+        for block in state.iter_mut() {
+            *block = _mm512_aesenc_epi128(*block, *key);
+        }
+    }
+    for block in state.iter_mut() {
+        *block = _mm512_aesenclast_epi128(*block, keys[10]);
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn load<const N: usize>(blocks: &[u128]) -> [__m512i; N] {
+    let mut state = [_mm512_setzero_si512(); N];
+    for (state, four) in state.iter_mut().zip(blocks.chunks_exact(LANES)) {
+        *state = bytemuck::pod_read_unaligned(bytemuck::cast_slice(four));
+    }
+    state
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn store<const N: usize>(state: &[__m512i; N], blocks: &mut [u128]) {
+    for (state, four) in state.iter().zip(blocks.chunks_exact_mut(LANES)) {
+        four.copy_from_slice(&bytemuck::cast::<_, [u128; LANES]>(*state));
+    }
+}
+
+/// Runs `$run(blocks, start)` with a constant `N` of registers: wide ones first, then single
+/// ones, the last on a padded copy.
+macro_rules! in_registers {
+    ($blocks:expr, $run:ident, $($arg:expr),*) => {{
+        let blocks: &mut [u128] = $blocks;
+        let mut start = 0;
+        let mut wide = blocks.chunks_exact_mut(WIDE * LANES);
+        for chunk in wide.by_ref() {
+            $run::<WIDE>($($arg,)* start, chunk);
+            start += (WIDE * LANES) as u64;
+        }
+        let mut single = wide.into_remainder().chunks_exact_mut(LANES);
+        for chunk in single.by_ref() {
+            $run::<1>($($arg,)* start, chunk);
+            start += LANES as u64;
+        }
+        let rest = single.into_remainder();
+        if !rest.is_empty() {
+            let mut padded = [0; LANES];
+            padded[..rest.len()].copy_from_slice(rest);
+            $run::<1>($($arg,)* start, &mut padded);
+            rest.copy_from_slice(&padded[..rest.len()]);
+        }
+    }};
+}
+
+#[target_feature(enable = "avx512f,vaes")]
+fn encrypt(keys: &RoundKeys, blocks: &mut [u128]) {
+    #[inline]
+    #[target_feature(enable = "avx512f,vaes")]
+    fn step<const N: usize>(keys: &Keys, _: u64, blocks: &mut [u128]) {
+        let mut state = load::<N>(blocks);
+        rounds(keys, &mut state);
+        store(&state, blocks);
+    }
+    let keys = spread(keys);
+    in_registers!(blocks, step, &keys);
+}
+
+/// `(high, low + i)` for consecutive `i`, four a register.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn counters<const N: usize>(high: u64, low: u64) -> [__m512i; N] {
+    let mut state = [_mm512_setzero_si512(); N];
+    let base: __m512i = bytemuck::cast([low, high, low, high, low, high, low, high]);
+    for (r, state) in (0..).step_by(LANES).zip(state.iter_mut()) {
+        let offsets: __m512i = bytemuck::cast([r, 0, r + 1, 0, r + 2, 0, r + 3, 0_u64]);
+        *state = _mm512_add_epi64(base, offsets);
+    }
+    state
+}
+
+#[target_feature(enable = "avx512f,vaes")]
+fn counter(keys: &RoundKeys, first: u64, out: &mut [u128]) {
+    #[inline]
+    #[target_feature(enable = "avx512f,vaes")]
+    fn step<const N: usize>(keys: &Keys, first: u64, start: u64, out: &mut [u128]) {
+        let mut state = counters::<N>(0, first.wrapping_add(start));
+        rounds(keys, &mut state);
+        store(&state, out);
+    }
+    let keys = spread(keys);
+    in_registers!(out, step, &keys, first);
+}
+
+#[target_feature(enable = "avx512f,vaes")]
+fn tmmo(keys: &RoundKeys, high: u64, low: u64, rows: &mut [u128]) {
+    #[inline]
+    #[target_feature(enable = "avx512f,vaes")]
+    fn step<const N: usize>(keys: &Keys, high: u64, low: u64, start: u64, rows: &mut [u128]) {
+        let mut white = load::<N>(rows);
+        rounds(keys, &mut white);
+        let mut state = counters::<N>(high, low.wrapping_add(start));
+        for (state, white) in state.iter_mut().zip(&white) {
+            *state = _mm512_xor_si512(*state, *white);
+        }
+        rounds(keys, &mut state);
+        for (state, white) in state.iter_mut().zip(&white) {
+            *state = _mm512_xor_si512(*state, *white);
+        }
+        store(&state, rows);
+    }
+    let keys = spread(keys);
+    in_registers!(rows, step, &keys, high, low);
+}
