@@ -8,8 +8,13 @@ use aes::Aes128;
 use aes::cipher::{Array, BlockCipherEncrypt, KeyInit};
 use zeroize::Zeroize;
 
+use crate::secret::wipe;
+
 #[cfg(target_arch = "x86_64")]
 mod vaes;
+
+/// [`fold`] works on whole multiples of this many blocks.
+pub(crate) const FOLD_BLOCKS: usize = 8;
 
 /// Blocks processed at a time by the portable shapes.
 const BATCH: usize = 128;
@@ -81,9 +86,70 @@ impl Cipher {
                         *row ^= *white;
                     }
                 }
-                white.zeroize();
+                wipe(&mut white);
             }
         }
+    }
+}
+
+/// The three lowest levels of a SoftSpoken butterfly at most: expands `2^k` leaves in counter
+/// mode (`k` = 1, 2 or 3) and adds them up.
+///
+/// `sum` becomes the XOR of all, and column `b < k`, which starts at `b * stride` of `columns`, is
+/// XORed with the leaves whose index has bit `b`.
+///
+/// # Panics
+/// If there are not 2, 4 or 8 leaves, or `sum.len()` is no multiple of [`FOLD_BLOCKS`].
+pub(crate) fn fold(
+    leaves: &[Cipher],
+    first: u64,
+    stride: usize,
+    columns: &mut [u128],
+    sum: &mut [u128],
+) {
+    assert!(sum.len().is_multiple_of(FOLD_BLOCKS));
+    #[cfg(target_arch = "x86_64")]
+    if let Some(Cipher::Wide(detected, _)) = leaves.first() {
+        match leaves.len() {
+            2 => return detected.fold::<2>(wide(leaves), first, stride, columns, sum),
+            4 => return detected.fold::<4>(wide(leaves), first, stride, columns, sum),
+            8 => return detected.fold::<8>(wide(leaves), first, stride, columns, sum),
+            n => unreachable!("{n} leaves"),
+        }
+    }
+    portable_fold(leaves, first, stride, columns, sum);
+}
+
+/// The round keys of ciphers of the same kind.
+#[cfg(target_arch = "x86_64")]
+fn wide<const L: usize>(leaves: &[Cipher]) -> [&vaes::RoundKeys; L] {
+    std::array::from_fn(|x| match &leaves[x] {
+        Cipher::Wide(_, keys) => keys,
+        Cipher::Portable(_) => unreachable!("detection does not change"),
+    })
+}
+
+fn portable_fold(
+    leaves: &[Cipher],
+    first: u64,
+    stride: usize,
+    columns: &mut [u128],
+    sum: &mut [u128],
+) {
+    let mut leaf = crate::Secret::zeros(sum.len());
+    sum.fill(0);
+    for (x, cipher) in leaves.iter().enumerate() {
+        cipher.counter(first, &mut leaf);
+        xor(sum, &leaf);
+        for b in (0..leaves.len().ilog2() as usize).filter(|b| x >> b & 1 == 1) {
+            xor(&mut columns[b * stride..][..leaf.len()], &leaf);
+        }
+    }
+}
+
+fn xor(to: &mut [u128], from: &[u128]) {
+    for (to, from) in to.iter_mut().zip(from) {
+        *to ^= from;
     }
 }
 
@@ -142,6 +208,25 @@ mod tests {
             both(&|cipher, blocks| cipher.tmmo(high, low, blocks));
             for first in [0, low, u64::MAX - 2] {
                 both(&|cipher, blocks| cipher.counter(first, blocks));
+            }
+        }
+    }
+
+    #[test]
+    fn folds_are_alike() {
+        let mut rng = rand_chacha::ChaCha20Rng::seed_from_u64(2);
+        for k in 1..=3 {
+            for blocks in [0, 8, 16, 64] {
+                let stride = blocks + 4;
+                let seeds: Vec<u128> = (0..1 << k).map(|_| rng.random()).collect();
+                let before: Vec<u128> = (0..k * stride).map(|_| rng.random()).collect();
+                let run = |new: fn(u128) -> Cipher| {
+                    let leaves: Vec<Cipher> = seeds.iter().map(|&seed| new(seed)).collect();
+                    let (mut columns, mut sum) = (before.clone(), vec![9; blocks]);
+                    fold(&leaves, 1 << 40, stride, &mut columns, &mut sum);
+                    (columns, sum)
+                };
+                assert!(run(Cipher::new) == run(Cipher::portable), "{k} {blocks}");
             }
         }
     }

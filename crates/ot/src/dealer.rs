@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha20Rng;
-use zeroize::Zeroizing;
 
 use crate::hash::{Direction, PadHash};
-use crate::{RotReceiver, RotSender};
+use crate::{RotReceiver, RotSender, Secret};
 
 pub(crate) struct Dealer {
     pub(crate) rng: ChaCha20Rng,
@@ -44,10 +43,10 @@ impl Dealer {
             .collect();
         let first = self.index;
         self.index += n as u64;
-        let [q, t] = [q, t].map(Zeroizing::new);
+        let [q, t] = [q, t].map(Secret::new);
         (
             RotSender::new(Arc::clone(&self.hash), first, self.delta, q),
-            RotReceiver::new(Arc::clone(&self.hash), first, Zeroizing::new(choices), t),
+            RotReceiver::new(Arc::clone(&self.hash), first, Secret::new(choices), t),
         )
     }
 

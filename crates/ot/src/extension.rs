@@ -14,7 +14,7 @@ use crate::base_ot::{BaseReceiver, BaseSender, RECEIVER_BYTES, SENDER_BYTES};
 use crate::error::check_message;
 use crate::hash::{Direction, PadHash};
 use crate::softspoken::{self, CHUNK, Choices, Groups, KAPPA};
-use crate::{Channel, OtError, OtMeter, RotReceiver, RotSender, Traffic};
+use crate::{Channel, OtError, OtMeter, RotReceiver, RotSender, Secret, Traffic};
 
 /// Protocol name and version, then one byte of role and one of flavour.
 const HELLO: &[u8; 7] = b"cpv-ot1";
@@ -205,9 +205,9 @@ impl OtExtension {
         choices: Vec<u8>,
     ) -> Result<(RotSender, RotReceiver), OtError> {
         let n_receive = choices.len();
-        let mut choices = Zeroizing::new(choices);
-        let mut sent = Zeroizing::new(Vec::with_capacity(n_send));
-        let mut received = Zeroizing::new(Vec::with_capacity(n_receive));
+        let mut choices = Secret::new(choices);
+        let mut sent = Secret::with_capacity(n_send);
+        let mut received = Secret::with_capacity(n_receive);
         if n_send + n_receive > 0 {
             chan.begin_exchange();
         }

@@ -35,8 +35,8 @@ mod ggm;
 pub mod hash;
 mod meter;
 pub mod one_of_n;
-mod prg;
 pub mod rot;
+mod secret;
 mod simd;
 pub mod softspoken;
 mod transpose;
@@ -48,6 +48,7 @@ pub use error::OtError;
 pub use extension::{OtExtension, OtFlavour, Role, extend_bytes, setup_traffic};
 pub use meter::OtMeter;
 pub use rot::{RotReceiver, RotSender};
+pub use secret::Secret;
 
 #[cfg(test)]
 mod dealer;

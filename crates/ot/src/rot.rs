@@ -10,11 +10,12 @@
 
 use std::sync::Arc;
 
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use crate::OtError;
 use crate::error::check_argument;
 use crate::hash::{BATCH, PadHash};
+use crate::secret::{Secret, wipe};
 use crate::wire;
 
 /// Pad blocks expanded at a time for long pads.
@@ -31,16 +32,11 @@ pub struct RotSender {
 #[derive(Debug)]
 pub struct RotReceiver {
     rows: Rows,
-    choices: Zeroizing<Vec<u8>>,
+    choices: Secret<u8>,
 }
 
 impl RotSender {
-    pub(crate) fn new(
-        hash: Arc<PadHash>,
-        first: u64,
-        delta: u128,
-        rows: Zeroizing<Vec<u128>>,
-    ) -> Self {
+    pub(crate) fn new(hash: Arc<PadHash>, first: u64, delta: u128, rows: Secret<u128>) -> Self {
         Self {
             rows: Rows::new(hash, first, rows),
             delta: Zeroizing::new(delta),
@@ -66,16 +62,26 @@ impl RotSender {
     }
 
     /// Both pads of each random OT, 128 bits each.
-    pub fn into_pads(self) -> Zeroizing<Vec<[u128; 2]>> {
-        let mut pads = Zeroizing::new(Vec::with_capacity(self.len()));
-        self.for_each(|_, zero, one| pads.push([zero, one]));
+    pub fn into_pads(self) -> Secret<[u128; 2]> {
+        let mut pads = Secret::with_capacity(self.len());
+        self.for_each_batch(|_, zero, one| {
+            pads.extend(zero.iter().zip(one).map(|(&zero, &one)| [zero, one]));
+        });
         pads
     }
 
     /// Calls `use_pads(k, pad_0, pad_1)` for the first pad blocks of the `k`-th OT, in order.
     pub(crate) fn for_each(&self, mut use_pads: impl FnMut(usize, u128, u128)) {
-        let mut zero = Zeroizing::new([0; BATCH]);
-        let mut one = Zeroizing::new([0; BATCH]);
+        self.for_each_batch(|start, zero, one| {
+            for (k, (&zero, &one)) in zero.iter().zip(one).enumerate() {
+                use_pads(start + k, zero, one);
+            }
+        });
+    }
+
+    /// Calls `use_pads(k, pads_0, pads_1)` for the first pad blocks of the OTs from the `k`-th on.
+    fn for_each_batch(&self, mut use_pads: impl FnMut(usize, &[u128], &[u128])) {
+        let (mut zero, mut one) = ([0; BATCH], [0; BATCH]);
         for (c, rows) in self.rows.left().chunks(BATCH).enumerate() {
             let start = c * BATCH;
             let (zero, one) = (&mut zero[..rows.len()], &mut one[..rows.len()]);
@@ -86,10 +92,10 @@ impl RotSender {
             let first = self.rows.first + start as u64;
             self.rows.hash.first_blocks(first, zero);
             self.rows.hash.first_blocks(first, one);
-            for (k, (&zero, &one)) in zero.iter().zip(one.iter()).enumerate() {
-                use_pads(start + k, zero, one);
-            }
+            use_pads(start, zero, one);
         }
+        wipe(&mut zero);
+        wipe(&mut one);
     }
 
     /// Calls `use_pads(k, pad_0, pad_1)` with pads of `blocks(k)` blocks, in order.
@@ -98,8 +104,8 @@ impl RotSender {
         blocks: impl Fn(usize) -> usize,
         mut use_pads: impl FnMut(usize, &[u128], &[u128]),
     ) {
-        let mut white = Zeroizing::new([0; 2 * BATCH]);
-        let mut pads = Zeroizing::new(Vec::new());
+        let mut white = Secret::zeros(2 * BATCH);
+        let mut pads = Secret::default();
         for (c, rows) in self.rows.left().chunks(BATCH).enumerate() {
             let white = &mut white[..2 * rows.len()];
             for (pair, row) in white.chunks_exact_mut(2).zip(rows) {
@@ -124,8 +130,8 @@ impl RotReceiver {
     pub(crate) fn new(
         hash: Arc<PadHash>,
         first: u64,
-        choices: Zeroizing<Vec<u8>>,
-        rows: Zeroizing<Vec<u128>>,
+        choices: Secret<u8>,
+        rows: Secret<u128>,
     ) -> Self {
         debug_assert_eq!(choices.len(), rows.len());
         Self {
@@ -148,8 +154,8 @@ impl RotReceiver {
     pub fn take(&mut self, n: usize) -> Result<Self, OtError> {
         let start = self.rows.cursor;
         let rows = self.rows.take(n)?;
-        let choices = Zeroizing::new(self.choices[start..start + n].to_vec());
-        self.choices[start..start + n].zeroize();
+        let choices = Secret::new(self.choices[start..start + n].to_vec());
+        wipe(&mut self.choices[start..start + n]);
         Ok(Self { rows, choices })
     }
 
@@ -173,9 +179,10 @@ impl RotReceiver {
     }
 
     /// Choice bit and chosen pad of each random OT, 128 bits each.
-    pub fn into_pads(self) -> Zeroizing<Vec<u128>> {
-        let mut pads = Zeroizing::new(Vec::with_capacity(self.len()));
-        self.for_each(|_, _, pad| pads.push(pad));
+    pub fn into_pads(self) -> Secret<u128> {
+        let mut pads = Secret::with_capacity(self.len());
+        pads.extend_from_slice(self.rows.left());
+        self.rows.hash.first_blocks(self.rows.first, &mut pads);
         pads
     }
 
@@ -186,7 +193,7 @@ impl RotReceiver {
 
     /// Calls `use_pad(k, choice, pad)` for the first pad block of the `k`-th OT, in order.
     pub(crate) fn for_each(&self, mut use_pad: impl FnMut(usize, u8, u128)) {
-        let mut pads = Zeroizing::new([0; BATCH]);
+        let mut pads = Secret::zeros(BATCH);
         let choices = self.choice_bytes();
         for (c, rows) in self.rows.left().chunks(BATCH).enumerate() {
             let start = c * BATCH;
@@ -206,8 +213,8 @@ impl RotReceiver {
         blocks: impl Fn(usize) -> usize,
         mut use_pad: impl FnMut(usize, u8, &[u128]),
     ) {
-        let mut white = Zeroizing::new([0; BATCH]);
-        let mut pad = Zeroizing::new(Vec::new());
+        let mut white = Secret::zeros(BATCH);
+        let mut pad = Secret::default();
         let choices = self.choice_bytes();
         for (c, rows) in self.rows.left().chunks(BATCH).enumerate() {
             let white = &mut white[..rows.len()];
@@ -225,9 +232,9 @@ impl RotReceiver {
 }
 
 /// Resizes a secret buffer without leaving a copy behind.
-fn resize(buffer: &mut Zeroizing<Vec<u128>>, len: usize) {
+fn resize(buffer: &mut Secret<u128>, len: usize) {
     if len > buffer.capacity() {
-        *buffer = Zeroizing::new(Vec::with_capacity(len.next_multiple_of(STREAM_BLOCKS)));
+        *buffer = Secret::with_capacity(len.next_multiple_of(STREAM_BLOCKS));
     }
     buffer.resize(len, 0);
 }
@@ -238,12 +245,12 @@ struct Rows {
     hash: Arc<PadHash>,
     /// Index in the connection of the first row left.
     first: u64,
-    rows: Zeroizing<Vec<u128>>,
+    rows: Secret<u128>,
     cursor: usize,
 }
 
 impl Rows {
-    fn new(hash: Arc<PadHash>, first: u64, rows: Zeroizing<Vec<u128>>) -> Self {
+    fn new(hash: Arc<PadHash>, first: u64, rows: Secret<u128>) -> Self {
         Self {
             hash,
             first,
@@ -268,8 +275,8 @@ impl Rows {
             });
         }
         let taken = &mut self.rows[self.cursor..self.cursor + n];
-        let rows = Zeroizing::new(taken.to_vec());
-        taken.zeroize();
+        let rows = Secret::new(taken.to_vec());
+        wipe(taken);
         let first = self.first;
         self.cursor += n;
         self.first += n as u64;

@@ -22,14 +22,15 @@
 //! Semi-honest, under a correlation-robust hash ([`crate::hash`]) and a pseudo-random generator
 //! (AES-128 in counter mode, a key a leaf, the counter never restarted).
 
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use crate::OtError;
 use crate::base_ot::BaseReceiver;
+use crate::cipher::{Cipher, FOLD_BLOCKS, fold};
 use crate::error::check_message;
 use crate::ggm;
-use crate::prg::Prg;
 use crate::rot::spread;
+use crate::secret::{Secret, wipe};
 use crate::simd::{Level, dispatched};
 use crate::transpose::{GROUP, transpose};
 
@@ -116,7 +117,7 @@ pub(crate) fn start_sender(
 pub(crate) struct Sender {
     delta: Zeroizing<u128>,
     groups: Groups,
-    leaves: Vec<Prg>,
+    leaves: Vec<Cipher>,
     counter: u64,
     scratch: Scratch,
 }
@@ -137,7 +138,7 @@ impl Sender {
             rest = tail;
             let alpha = (delta >> start) as u32 & ((1 << k) - 1);
             let held = ggm::hold(alpha, &base[start..start + k], sums);
-            leaves.extend(held[1..].iter().map(|&seed| Prg::new(seed)));
+            leaves.extend(held.iter().map(|&seed| Cipher::new(seed)));
         }
         Ok(Self {
             delta: Zeroizing::new(delta),
@@ -172,9 +173,9 @@ impl Sender {
         let mut leaves = &self.leaves[..];
         let mut columns = message.chunks_exact(n.div_ceil(8).max(1));
         for (start, k) in self.groups.spans() {
-            let (group, rest) = leaves.split_at((1 << k) - 1);
+            let (group, rest) = leaves.split_at(1 << k);
             leaves = rest;
-            self.scratch.fold(start, k, blocks, self.counter, 1, group);
+            self.scratch.fold(start, k, blocks, self.counter, group);
             if start == 0 && choices == Choices::Random {
                 continue;
             }
@@ -197,7 +198,7 @@ impl Sender {
 /// The receiver of the extension, keyed.
 pub(crate) struct Receiver {
     groups: Groups,
-    leaves: Vec<Prg>,
+    leaves: Vec<Cipher>,
     counter: u64,
     scratch: Scratch,
 }
@@ -209,7 +210,7 @@ impl Receiver {
         let mut message = Vec::with_capacity(groups.setup_bytes());
         for (start, k) in groups.spans() {
             let dealt = ggm::deal(&base[start..start + k], &mut message);
-            leaves.extend(dealt.iter().map(|&seed| Prg::new(seed)));
+            leaves.extend(dealt.iter().map(|&seed| Cipher::new(seed)));
         }
         let receiver = Self {
             groups,
@@ -239,7 +240,7 @@ impl Receiver {
         for (start, k) in self.groups.spans() {
             let (group, rest) = leaves.split_at(1 << k);
             leaves = rest;
-            self.scratch.fold(start, k, blocks, self.counter, 0, group);
+            self.scratch.fold(start, k, blocks, self.counter, group);
             if start == 0 && mode == Choices::Random {
                 self.scratch.take_choices(choices);
                 continue;
@@ -258,23 +259,22 @@ impl Receiver {
 struct Scratch {
     level: Level,
     /// 128 columns, [`STRIDE`] blocks apart.
-    matrix: Zeroizing<Vec<u128>>,
+    matrix: Secret<u128>,
     /// Sum of all leaves of the group folded last.
-    sum: Zeroizing<Vec<u128>>,
+    sum: Secret<u128>,
     /// Sums of the left subtrees under way, one a level.
-    stack: Zeroizing<Vec<u128>>,
-    choices: Zeroizing<Vec<u128>>,
+    stack: Secret<u128>,
+    choices: Secret<u128>,
 }
 
 impl Scratch {
     fn new() -> Self {
-        let zeros = |n| Zeroizing::new(vec![0; n]);
         Self {
             level: Level::detect(),
-            matrix: zeros(KAPPA * STRIDE),
-            sum: zeros(BLOCKS),
-            stack: zeros(BLOCKS * 16),
-            choices: zeros(BLOCKS),
+            matrix: Secret::zeros(KAPPA * STRIDE),
+            sum: Secret::zeros(BLOCKS),
+            stack: Secret::zeros(BLOCKS * 16),
+            choices: Secret::zeros(BLOCKS),
         }
     }
 
@@ -283,30 +283,24 @@ impl Scratch {
     }
 
     /// Column `start + b` becomes the sum of the leaves whose position has bit `b`, and `sum`
-    /// that of all; `leaves[i]` has position `first + i`, and those below `first` count as zero.
-    fn fold(
-        &mut self,
-        start: usize,
-        k: usize,
-        blocks: usize,
-        counter: u64,
-        first: usize,
-        leaves: &[Prg],
-    ) {
+    /// that of all. Position 0 of the sender's leaves is meaningless and only reaches `sum`.
+    ///
+    /// A whole number of [`FOLD_BLOCKS`] is computed, so a little more than `blocks` of the
+    /// streams; nobody sees what is beyond.
+    fn fold(&mut self, start: usize, k: usize, blocks: usize, counter: u64, leaves: &[Cipher]) {
+        let blocks = blocks.next_multiple_of(FOLD_BLOCKS);
         let columns = &mut self.matrix[start * STRIDE..(start + k) * STRIDE];
         for column in columns.chunks_exact_mut(STRIDE) {
             column[..blocks].fill(0);
         }
         let sum = &mut self.sum[..blocks];
-        // Positions are visited in order, as by a binary counter: a finished right subtree is
+        let fused = k.min(3);
+        // Subtrees are visited in order, as by a binary counter: a finished right subtree is
         // added to its column and joined with its left neighbour, which waits on the stack.
-        for position in 0..1_usize << k {
-            match position.checked_sub(first) {
-                Some(i) => leaves[i].fill(counter, sum),
-                None => sum.fill(0),
-            }
-            let mut b = 0;
-            while position >> b & 1 == 1 {
+        for (position, leaves) in leaves.chunks_exact(1 << fused).enumerate() {
+            fold(leaves, counter, STRIDE, columns, sum);
+            let mut b = fused;
+            while position >> (b - fused) & 1 == 1 {
                 let column = &mut columns[b * STRIDE..][..blocks];
                 join(self.level, column, sum, &self.stack[b * BLOCKS..][..blocks]);
                 b += 1;
@@ -349,7 +343,7 @@ impl Scratch {
             transpose(self.level, columns, 2 * STRIDE, g, &mut group);
             rows.extend_from_slice(&group[..GROUP.min(n - start)]);
         }
-        group.zeroize();
+        wipe(&mut group);
     }
 }
 

@@ -4,8 +4,7 @@
 //! operation on eight independent words, so it vectorises without a shuffle, and every read of
 //! a column is a whole cache line. Three of the six stages run on eight words in registers.
 
-use zeroize::Zeroize;
-
+use crate::secret::wipe;
 use crate::simd::dispatched;
 
 /// Rows of one group.
@@ -36,8 +35,8 @@ fn body(columns: &[u64], stride: usize, group: usize, rows: &mut Rows) {
             rows[lane * 64 + i] = u128::from(low[lane]) | u128::from(high[lane]) << 64;
         }
     }
-    low.as_flattened_mut().zeroize();
-    high.as_flattened_mut().zeroize();
+    wipe(low.as_flattened_mut());
+    wipe(high.as_flattened_mut());
 }
 
 #[inline(always)]

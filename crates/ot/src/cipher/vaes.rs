@@ -47,6 +47,18 @@ impl Detected {
         // SAFETY: as above.
         unsafe { tmmo(keys, high, low, rows) }
     }
+
+    pub(crate) fn fold<const L: usize>(
+        self,
+        leaves: [&RoundKeys; L],
+        first: u64,
+        stride: usize,
+        columns: &mut [u128],
+        sum: &mut [u128],
+    ) {
+        // SAFETY: as above.
+        unsafe { fold(leaves, first, stride, columns, sum) }
+    }
 }
 
 #[target_feature(enable = "aes")]
@@ -196,4 +208,58 @@ fn tmmo(keys: &RoundKeys, high: u64, low: u64, rows: &mut [u128]) {
     }
     let keys = spread(keys);
     in_registers!(rows, step, &keys, high, low);
+}
+
+/// Registers for each leaf; `FOLD_BLOCKS` blocks.
+const DEEP: usize = 2;
+
+#[target_feature(enable = "avx512f,vaes")]
+fn fold<const L: usize>(
+    leaves: [&RoundKeys; L],
+    first: u64,
+    stride: usize,
+    columns: &mut [u128],
+    sum: &mut [u128],
+) {
+    for (start, sum) in sum.chunks_exact_mut(DEEP * LANES).enumerate() {
+        let start = start * DEEP * LANES;
+        let counter = counters::<DEEP>(0, first.wrapping_add(start as u64));
+        let mut state = [counter; L];
+        for (state, keys) in state.iter_mut().zip(leaves) {
+            let key = _mm512_broadcast_i32x4(bytemuck::cast(keys[0]));
+            for block in state {
+                *block = _mm512_xor_si512(*block, key);
+            }
+        }
+        for round in 1..10 {
+            for (state, keys) in state.iter_mut().zip(leaves) {
+                let key = _mm512_broadcast_i32x4(bytemuck::cast(keys[round]));
+                for block in state {
+                    *block = _mm512_aesenc_epi128(*block, key);
+                }
+            }
+        }
+        for (state, keys) in state.iter_mut().zip(leaves) {
+            let key = _mm512_broadcast_i32x4(bytemuck::cast(keys[10]));
+            for block in state {
+                *block = _mm512_aesenclast_epi128(*block, key);
+            }
+        }
+        // The butterfly: at each level, odd nodes go to the level's column, pairs are joined.
+        let (mut b, mut nodes) = (0, L);
+        while nodes > 1 {
+            nodes /= 2;
+            let column = &mut columns[b * stride + start..][..DEEP * LANES];
+            let mut odd = load::<DEEP>(column);
+            for x in 0..nodes {
+                for r in 0..DEEP {
+                    odd[r] = _mm512_xor_si512(odd[r], state[2 * x + 1][r]);
+                    state[x][r] = _mm512_xor_si512(state[2 * x][r], state[2 * x + 1][r]);
+                }
+            }
+            store(&odd, column);
+            b += 1;
+        }
+        store(&state[0], sum);
+    }
 }
