@@ -16,9 +16,6 @@ use crate::commands::{export, prune, train};
 use crate::private::{self, Evaluation, Source};
 use crate::report::{self, Summary};
 
-/// Images of the unpruned model that are evaluated privately: it is there for its bytes.
-const IMAGES_BEFORE: usize = 3;
-
 pub fn run(args: &cli::Demo) -> Result<()> {
     let start = Instant::now();
     let dataset = data::load(data::EMBEDDED, Path::new("data"))?;
@@ -35,8 +32,9 @@ pub fn run(args: &cli::Demo) -> Result<()> {
     eprintln!("4/5  merge the freed blocks, quantise");
     let after = export::export(&recipes.export, &pruned.checkpoint, &dataset, &out.join("model"))?;
     eprintln!("5/5  evaluate privately: a server process, a client process, TCP");
-    let private_before = evaluate(&out.join("model-unpruned"), &dataset, IMAGES_BEFORE, "private, unpruned")?;
-    let private = evaluate(&out.join("model"), &dataset, args.images as usize, "private, pruned and merged")?;
+    let images = args.images as usize;
+    let private_before = evaluate(&out.join("model-unpruned"), &dataset, images, "private, unpruned")?;
+    let private = evaluate(&out.join("model"), &dataset, images, "private, pruned and merged")?;
 
     let mut summary = summarise("pruned, merged", &after, &private);
     summary.before = Some(Box::new(summarise("unpruned", &before, &private_before)));

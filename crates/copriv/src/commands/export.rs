@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use copriv_model::file;
 use copriv_train::Checkpoint;
+use copriv_train::RunFolder;
 use copriv_train::data::{self, Dataset};
 use copriv_train::{ExportConfig, Exported};
 use serde::Serialize;
@@ -55,7 +56,9 @@ pub fn export(
     dataset: &Dataset,
     folder: &Path,
 ) -> Result<Exported> {
-    let exported = copriv_train::export(config, start, dataset, &mut Terminal::default())?;
+    let mut terminal = Terminal::default();
+    let mut run = RunFolder::create(folder, config, &mut terminal)?;
+    let exported = copriv_train::export(config, start, dataset, &mut run)?;
     file::save(&exported.model, folder).context("the integer model cannot be written")?;
     Ok(exported)
 }

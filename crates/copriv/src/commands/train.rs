@@ -6,7 +6,7 @@ use anyhow::Result;
 use copriv_train::Checkpoint;
 use copriv_train::RunFolder;
 use copriv_train::data::{self, Dataset};
-use copriv_train::{TrainConfig, evaluate};
+use copriv_train::{Arch, TrainConfig, evaluate};
 use serde::Serialize;
 
 use crate::cli;
@@ -42,6 +42,8 @@ pub fn run(args: &cli::Train) -> Result<()> {
 
 /// Trains into a run folder.
 pub fn train(config: &TrainConfig, dataset: &Dataset, folder: &Path) -> Result<Checkpoint> {
+    // Before anything is written.
+    Arch::parse(&config.arch)?;
     let mut terminal = Terminal::default();
     let mut run = RunFolder::create(folder, config, &mut terminal)?;
     Ok(copriv_train::train(config, dataset, &mut run)?)

@@ -31,9 +31,7 @@ fn draw(
         .y_label_area_size(130)
         .build_cartesian_2d(0.0..max_mb * 1.05, (0..blocks.len()).into_segmented())?;
     let name = |v: &SegmentValue<usize>| match v {
-        SegmentValue::CenterOf(i) => blocks
-            .get(blocks.len() - 1 - i.min(&(blocks.len() - 1)))
-            .map_or(String::new(), |b| b.name.clone()),
+        SegmentValue::CenterOf(row) if *row < blocks.len() => blocks[blocks.len() - 1 - row].name.clone(),
         _ => String::new(),
     };
     chart

@@ -1,7 +1,7 @@
 //! One self-contained page.
 
 use anyhow::Result;
-use maud::{DOCTYPE, PreEscaped, html};
+use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::{Summary, by_block, chart, mb, table::ROWS};
 
@@ -50,9 +50,32 @@ pub fn page(summary: &Summary) -> Result<String> {
                 p { "Bytes are payload, both directions, of one inference; offline is independent of the image. "
                     "A ReLU is a comparison and a multiplexer; a convolution sends one masked copy of its weights' "
                     "bits offline and its masked input online." }
-                @for chart in &charts { (PreEscaped(chart)) }
+                @for (s, chart) in columns.iter().zip(&charts) {
+                    (PreEscaped(chart))
+                    (every_layer(s))
+                }
             }
         }
     };
     Ok(page.into_string())
+}
+
+/// The figures behind a chart, folded away.
+fn every_layer(summary: &Summary) -> Markup {
+    html! {
+        details {
+            summary { "every layer: " (summary.title) }
+            table {
+                tr { th {} th { "offline MB" } th { "online MB" } th { "online rounds" } }
+                @for layer in &summary.layers {
+                    tr {
+                        td { (layer.name) }
+                        td { (format!("{:.3}", mb(layer.offline))) }
+                        td { (format!("{:.3}", mb(layer.online))) }
+                        td { (layer.online.rounds) }
+                    }
+                }
+            }
+        }
+    }
 }

@@ -133,11 +133,11 @@ pub fn write_json(value: &impl Serialize, path: &Path) -> Result<()> {
     write_whole(path, text.as_bytes()).context("the JSON report cannot be written")
 }
 
-/// Layers joined by the part of their name before the last dot: a block each.
+/// Layers joined by the part of their name before the first dot: a block each.
 pub fn by_block(prediction: &[LayerPrice]) -> Vec<LayerPrice> {
     let mut blocks = Prediction::default();
     for layer in prediction {
-        let name = layer.name.rsplit_once('.').map_or(layer.name.as_str(), |(block, _)| block);
+        let name = layer.name.split_once('.').map_or(layer.name.as_str(), |(block, _)| block);
         let block = blocks.layer_mut(name);
         block.offline += layer.offline;
         block.online += layer.online;

@@ -1,0 +1,240 @@
+//! The command as its users meet it: real processes, and one clear line for everything that
+//! can be wrong with the input.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use assert_cmd::cargo::CommandCargoExt;
+use copriv_model::{
+    Bias, ConvSpec, GraphBuilder, LayerWeights, LinearSpec, Model, TensorType, Weights, execute, file,
+};
+
+fn copriv() -> Command {
+    Command::cargo_bin("copriv").unwrap()
+}
+
+/// Runs to the end; `(exit code, stdout, stderr)`.
+fn run(args: &[&str]) -> (i32, String, String) {
+    let output = copriv().args(args).stdin(Stdio::null()).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
+}
+
+/// Fails with one line that contains all of these.
+fn fails(args: &[&str], parts: &[&str]) {
+    let (code, _, stderr) = run(args);
+    assert_ne!(code, 0, "{args:?} succeeded");
+    let line =
+        stderr.lines().find(|l| l.starts_with("error:")).unwrap_or_else(|| panic!("{args:?}: {stderr}"));
+    for part in parts {
+        assert!(line.contains(part), "{args:?}: `{part}` is not in `{line}`");
+    }
+    assert!(!stderr.contains("panicked"), "{stderr}");
+}
+
+/// An untrained model for 28x28 grey images, saved in `folder`.
+fn save_model(folder: &Path) -> Model {
+    let linear = |bits| LinearSpec {
+        weight_bits: bits,
+        weight_scale_log2: -3,
+        channel_shifts: vec![],
+        bias_bits: 4,
+        acc_bound: None,
+    };
+    let mut b = GraphBuilder::new("tests", TensorType::unsigned([1, 32, 32], 8, -8));
+    let x = b.input();
+    let spec = ConvSpec { out_channels: 2, kernel: 3, stride: 2, pad: 1, groups: 1, linear: linear(4) };
+    let y = b.conv("stem", x, spec).unwrap();
+    let y = b.relu("relu", y).unwrap();
+    let y = b.requant("requant", y, 5, 6, false, true).unwrap();
+    let y = b.avg_pool("pool", y, 16, 16).unwrap();
+    let y = b.flatten("flatten", y).unwrap();
+    let y = b.linear("logits", y, 10, linear(5)).unwrap();
+    let mut weights = Weights::default();
+    let layer = |n: i32, k: usize| LayerWeights {
+        weight: (0..n).map(|i| i * 5 % 15 - 7).collect(),
+        bias: Bias::per_channel((0..k as i64).collect()),
+    };
+    weights.insert("stem", layer(18, 2));
+    weights.insert("logits", layer(20, 10));
+    let model = Model::new(b.finish(y).unwrap(), weights).unwrap();
+    file::save(&model, folder).unwrap();
+    model
+}
+
+/// `copriv serve`, ended when dropped.
+struct Server {
+    child: Child,
+    address: String,
+}
+
+impl Server {
+    fn start(model: &Path) -> Self {
+        let mut child = copriv()
+            .arg("serve")
+            .arg(model)
+            .args(["--listen", "127.0.0.1:0"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address = line.trim().strip_prefix("listening on ").unwrap().to_owned();
+        Self { child, address }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+#[test]
+fn private_eval_equals_the_executor_and_the_plan() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("model");
+    save_model(&model);
+    let model = model.to_str().unwrap();
+    let json = folder.path().join("report.json");
+    let html = folder.path().join("report.html");
+    for reveal in ["logits", "class"] {
+        let (json, html) = (json.to_str().unwrap(), html.to_str().unwrap());
+        let args =
+            ["private-eval", model, "--images", "3", "--reveal", reveal, "--json", json, "--html", html];
+        let (code, stdout, stderr) = run(&args);
+        assert_eq!(code, 0, "{stderr}");
+        assert!(stdout.contains("online MB"), "{stdout}");
+    }
+    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+    assert_eq!(report["images"], 3);
+    assert_eq!(report["mismatched_logits"], 0);
+    assert_eq!(report["as_planned"], true);
+    let sum = |phase: &str| -> u64 {
+        let layers = report["layers"].as_array().unwrap();
+        layers.iter().map(|l| l[phase]["up"].as_u64().unwrap() + l[phase]["down"].as_u64().unwrap()).sum()
+    };
+    for phase in ["offline", "online"] {
+        assert!(sum(phase) > 0);
+        assert_eq!(report["bytes"][phase].as_u64().unwrap(), sum(phase), "{phase}");
+        assert!(report["rounds"][phase].as_u64().unwrap() > 0);
+    }
+    let page = std::fs::read_to_string(&html).unwrap();
+    assert!(page.contains("<svg") && page.contains("stem"));
+}
+
+#[test]
+fn an_image_file_is_classified_as_the_executor_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = save_model(folder.path());
+    let path = folder.path().join("image.png");
+    let picture = image::GrayImage::from_fn(28, 28, |x, y| image::Luma([(x * 9 ^ y * 7) as u8]));
+    picture.save(&path).unwrap();
+    let server = Server::start(folder.path());
+    let (code, stdout, stderr) =
+        run(&["query", "--connect", &server.address, path.to_str().unwrap(), "--json", "-"]);
+    assert_eq!(code, 0, "{stderr}");
+    let line: serde_json::Value = serde_json::from_str(stdout.lines().next().unwrap()).unwrap();
+    let got: Vec<i64> = line["output"].as_array().unwrap().iter().map(|v| v.as_i64().unwrap()).collect();
+    let input = model.graph.quantise_image(picture.as_raw(), 28, 28).unwrap();
+    assert_eq!(got, execute::run(&model, &input).unwrap().output());
+
+    // The same server, afterwards: an image that is too large, and a file that is none.
+    let large = folder.path().join("large.png");
+    image::GrayImage::new(40, 33).save(&large).unwrap();
+    let large = large.to_str().unwrap();
+    fails(&["query", "--connect", &server.address, large], &["large.png", "33x40", "at most 32x32"]);
+    let text = folder.path().join(file::GRAPH_FILE);
+    fails(
+        &["query", "--connect", &server.address, text.to_str().unwrap()],
+        &["model.json", "no readable image"],
+    );
+}
+
+#[test]
+fn missing_and_damaged_models_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().to_str().unwrap();
+    fails(&["private-eval", model], &["model.json", "No such file"]);
+    fails(&["serve", model, "--listen", "127.0.0.1:0"], &["model.json", "No such file"]);
+    save_model(folder.path());
+    let weights = folder.path().join(file::WEIGHTS_FILE);
+    let whole = std::fs::read(&weights).unwrap();
+    std::fs::write(&weights, &whole[..whole.len() / 2]).unwrap();
+    fails(&["private-eval", model], &["weights.safetensors", "export"]);
+}
+
+#[test]
+fn unknown_names_list_the_known_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    fails(&["train", "--arch", "resnet-9000", "--out", out.to_str().unwrap()], &["resnet-9000", "mbv2-tiny"]);
+    assert!(!out.exists());
+    fails(&["train", "--dataset", "imagenot"], &["imagenot", "fashion-mini"]);
+    fails(&["train", "--dataset", "cifar100", "--data-dir", "/nowhere"], &["cifar100", "/nowhere"]);
+}
+
+#[test]
+fn a_truncated_checkpoint_is_named_and_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("cut.safetensors");
+    std::fs::write(&path, [0u8; 9]).unwrap();
+    let out = folder.path().join("out");
+    let (path, out_arg) = (path.to_str().unwrap(), out.to_str().unwrap());
+    fails(&["prune", path, "--out", out_arg], &["cut.safetensors"]);
+    fails(&["export", path, "--out", out_arg], &["cut.safetensors"]);
+    fails(&["export", "/nowhere.safetensors", "--out", out_arg], &["/nowhere.safetensors", "No such file"]);
+    assert!(!out.exists());
+}
+
+#[test]
+fn a_port_in_use_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    save_model(folder.path());
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    fails(&["serve", folder.path().to_str().unwrap(), "--listen", &address], &[&address, "in use"]);
+}
+
+#[test]
+fn a_server_that_is_not_there_or_goes_away_is_said() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let hang_up = std::thread::spawn(move || {
+        let (mut stream, _) = taken.accept().unwrap();
+        stream.write_all(&[7, 0, 0, 0]).unwrap();
+        // Dropped: the connection closes inside the model description.
+    });
+    fails(&["query", "--connect", &address], &["closed the connection"]);
+    hang_up.join().unwrap();
+    fails(&["query", "--connect", &address], &["no server answers", &address]);
+}
+
+#[test]
+fn a_server_outlives_clients_that_go_away() {
+    let folder = tempfile::tempdir().unwrap();
+    save_model(folder.path());
+    let server = Server::start(folder.path());
+    for bytes in [&b""[..], b"copriv01", b"nonsense nonsense", b"copriv01\x00\x01\x00\x00\x00"] {
+        let mut stream = TcpStream::connect(&server.address).unwrap();
+        stream.set_write_timeout(Some(Duration::from_secs(5))).unwrap();
+        stream.write_all(bytes).unwrap();
+    }
+    let (code, stdout, stderr) = run(&["query", "--connect", &server.address]);
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stdout.contains("image 0"), "{stdout}");
+}
+
+#[test]
+fn every_command_has_help_with_an_example() {
+    for command in ["demo", "train", "prune", "export", "private-eval", "serve", "query"] {
+        let (code, stdout, _) = run(&[command, "--help"]);
+        assert_eq!(code, 0);
+        assert!(stdout.contains("Example: copriv"), "{command}: {stdout}");
+    }
+}
