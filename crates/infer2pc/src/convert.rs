@@ -43,17 +43,17 @@ pub fn mux(party: &mut Party, stock: &mut OtStock, ring: u32, bits: &[bool], x: 
         .collect())
 }
 
-/// `floor((x + 2^(shift-1)) / 2^shift)`, from `Z_2^from` into `Z_2^ring`, `ring <= from - shift`
+/// `floor((x + bias) / 2^shift)`, from `Z_2^from` into `Z_2^ring`, `ring <= from - shift`
 /// (SiRNN's truncate-and-reduce, eprint 2021/459 section 3.3): the quotients of the shares,
 /// plus the carry of their low bits.
 pub fn truncate(
     party: &mut Party,
     stock: &mut OtStock,
-    (from, shift, ring): (u32, u32, u32),
+    (from, shift, bias, ring): (u32, u32, u64, u32),
     x: &[u64],
 ) -> Result<Vec<u64>> {
-    let half = if party.is_server() { 1 << (shift - 1) } else { 0 };
-    let x: Vec<u64> = x.iter().map(|v| v.wrapping_add(half) & mask(from)).collect();
+    let bias = if party.is_server() { bias } else { 0 };
+    let x: Vec<u64> = x.iter().map(|v| v.wrapping_add(bias) & mask(from)).collect();
     let carry = wrap(party, stock, shift, &x)?;
     let carry = b2a(party, stock, ring, &carry)?;
     Ok(x.iter().zip(carry).map(|(v, c)| (v >> shift).wrapping_add(c) & mask(ring)).collect())

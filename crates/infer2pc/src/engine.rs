@@ -124,7 +124,13 @@ fn interactive(party: &mut Party, stock: &mut OtStock, step: &Step, values: &[Ve
         StepKind::Extend { from, offset, msb_known } => {
             convert::extend(party, stock, (*from, ring, *offset, *msb_known), x)
         }
-        StepKind::Truncate { from, shift } => convert::truncate(party, stock, (*from, *shift, ring), x),
+        StepKind::Truncate { from, shift, bias } => {
+            convert::truncate(party, stock, (*from, *shift, *bias, ring), x)
+        }
+        StepKind::Affine { factor, addend } => {
+            let addend = if party.is_server() { *addend as u64 } else { 0 };
+            Ok(x.iter().map(|v| v.wrapping_mul(*factor).wrapping_add(addend) & mask(ring)).collect())
+        }
         StepKind::ClampLow { bound } => select::clamp_low(party, stock, ring, *bound, x),
         StepKind::ClampHigh { bound } => select::clamp_high(party, stock, ring, *bound, x),
         StepKind::MaxPool(window) => select::max_pool(party, stock, ring, window, x),

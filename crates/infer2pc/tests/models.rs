@@ -149,10 +149,11 @@ impl Draw {
                 }
                 let name = self.name("pool");
                 let stride = self.rng.random_range(1..3usize);
+                let kernel = self.rng.random_range(1..=h.min(w).min(3));
                 if self.rng.random() {
-                    self.builder.max_pool(&name, x, 2, stride).unwrap()
+                    self.builder.max_pool(&name, x, kernel, stride).unwrap()
                 } else {
-                    self.builder.avg_pool(&name, x, 2, stride).unwrap()
+                    self.builder.avg_pool(&name, x, kernel, stride).unwrap()
                 }
             }
         }

@@ -79,9 +79,9 @@ fn truncation_is_exact() {
             }
             for ring in [from - shift, (from - shift).div_ceil(2)] {
                 let x = values(from);
-                let step = step(StepKind::Truncate { from, shift }, x.len(), ring);
+                let step = step(StepKind::Truncate { from, shift, bias: 1 << (shift - 1) }, x.len(), ring);
                 let y = operator(&x, (from, ring), cost(&step), |p, s, x| {
-                    convert::truncate(p, s, (from, shift, ring), x).unwrap()
+                    convert::truncate(p, s, (from, shift, 1 << (shift - 1), ring), x).unwrap()
                 });
                 for (x, y) in x.iter().zip(y) {
                     let expected = (x.wrapping_add(1 << (shift - 1)) & mask(from)) >> shift;

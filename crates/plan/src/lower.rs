@@ -54,8 +54,7 @@ impl Lowering<'_> {
                 let window = self.window(id, *kernel, *stride);
                 let x = self.operand(id, 0)?;
                 let sum = self.push(name, StepKind::SumPool(window), vec![x], len, ring);
-                let shift = (kernel * kernel).ilog2();
-                self.truncate(name, sum, shift)
+                self.divide(id, sum, (kernel * kernel) as u64)?
             }
             Op::MaxPool { kernel, stride } => {
                 let window = self.window(id, *kernel, *stride);
@@ -95,12 +94,56 @@ impl Lowering<'_> {
         Ok(value)
     }
 
+    /// Rounds half up.
     fn truncate(&mut self, layer: &str, x: StepId, shift: u32) -> StepId {
         if shift == 0 {
             return x;
         }
         let (len, from) = (self.steps[x].len, self.steps[x].ring);
-        self.push(layer, StepKind::Truncate { from, shift }, vec![x], len, from - shift)
+        self.push(
+            layer,
+            StepKind::Truncate { from, shift, bias: 1 << (shift - 1) },
+            vec![x],
+            len,
+            from - shift,
+        )
+    }
+
+    /// `floor((sum + area/2) / area)` for a pool's window sums. Where the area is no power of
+    /// two: sums are made non-negative and multiplied by a rounded-up reciprocal,
+    /// `floor(x / d) = floor(x * m / 2^k)` with `m = ceil(2^k / d)`, exact for `x < 2^N` and
+    /// `k = N + ceil(log2 d)` (Granlund and Montgomery, PLDI 1994, theorem 4.2).
+    fn divide(&mut self, id: NodeId, sum: StepId, area: u64) -> Result<StepId, PlanError> {
+        let graph = self.graph;
+        let node = &graph.nodes[id];
+        let (name, len) = (node.name.as_str(), node.output.len());
+        if area.is_power_of_two() {
+            return Ok(self.truncate(name, sum, area.ilog2()));
+        }
+        let (lo, hi) = self.rings.ranges[id];
+        let offset = lo.min(0).unsigned_abs() as u64;
+        let largest = (hi.unsigned_abs() as u64 + offset) * area + area / 2;
+        let bits = u64::BITS - largest.leading_zeros();
+        let k = bits + u64::BITS - (area - 1).leading_zeros();
+        // Wide enough for the product, and for the quotient to come out in its own ring.
+        let out = self.rings.ring_of_node(id);
+        let factor = if k < 62 { (1u64 << k).div_ceil(area) } else { u64::MAX };
+        let ring = (bits + u64::BITS - factor.leading_zeros()).max(k + out);
+        if ring > 62 {
+            let reason =
+                format!("an average over {area} values needs a ring of {ring} bits; 62 are supported");
+            return Err(PlanError::Unsupported { node: name.to_owned(), reason });
+        }
+        let from = self.steps[sum].ring;
+        let msb_known = largest < 1 << (from - 1);
+        let addend = (offset * area + area / 2) as i64;
+        let sum = self.push(name, StepKind::Affine { factor: 1, addend }, vec![sum], len, from);
+        let wide = self.push(name, StepKind::Extend { from, offset: 0, msb_known }, vec![sum], len, ring);
+        let scaled = self.push(name, StepKind::Affine { factor, addend: 0 }, vec![wide], len, ring);
+        let truncate = StepKind::Truncate { from: ring, shift: k, bias: 0 };
+        let quotient = self.push(name, truncate, vec![scaled], len, out);
+        let back = StepKind::Affine { factor: 1, addend: -(offset as i64) };
+        Ok(self.push(name, back, vec![quotient], len, out))
     }
 
     fn extend_to_demand(&mut self, id: NodeId, value: StepId) -> StepId {

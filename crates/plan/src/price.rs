@@ -120,7 +120,11 @@ impl Step {
                 .flat_map(|m| [clamp(m as u64, *from), mux(m as u64, self.ring).into()].concat())
                 .collect(),
             StepKind::Reveal => vec![Flow::Down(packed(n, u64::from(self.ring)))],
-            StepKind::Input | StepKind::Reduce | StepKind::Add { .. } | StepKind::SumPool(_) => Vec::new(),
+            StepKind::Input
+            | StepKind::Reduce
+            | StepKind::Affine { .. }
+            | StepKind::Add { .. }
+            | StepKind::SumPool(_) => Vec::new(),
         }
     }
 }

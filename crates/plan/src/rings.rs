@@ -88,14 +88,6 @@ impl Rings {
             Op::Requant { shift, clamp } => self.clamps(graph, id, *shift, *clamp).ring + shift,
             Op::AvgPool { kernel, .. } => {
                 let area = (kernel * kernel) as i128;
-                if !area.unsigned_abs().is_power_of_two() {
-                    return Err(PlanError::Unsupported {
-                        node: node.name.clone(),
-                        reason: format!(
-                            "an average over {area} values; only powers of two can be run privately yet"
-                        ),
-                    });
-                }
                 let (lo, hi) = operand(0);
                 ring_of(&[lo * area, hi * area + area / 2])
             }
@@ -119,6 +111,11 @@ impl Rings {
             self.demand[x] = self.demand[x].max(asked);
         }
         Ok(())
+    }
+
+    /// Smallest ring that holds a node's values.
+    pub(crate) fn ring_of_node(&self, id: NodeId) -> u32 {
+        ring_of(&[self.ranges[id].0, self.ranges[id].1])
     }
 
     /// Ring that node `id` wants operand `i` in.

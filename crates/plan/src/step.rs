@@ -61,13 +61,22 @@ pub enum StepKind {
         /// (PrivQuant section 4.2.1) instead of a comparison.
         msb_known: bool,
     },
-    /// `floor((x + 2^(shift-1)) / 2^shift)`: SiRNN's truncate-and-reduce (eprint 2021/459,
-    /// section 3.3), exact.
+    /// `floor((x + bias) / 2^shift)`: SiRNN's truncate-and-reduce (eprint 2021/459, section
+    /// 3.3), exact. Rounding half up has `bias = 2^(shift-1)`.
     Truncate {
         /// Ring of the operand.
         from: u32,
         /// Bits dropped.
         shift: u32,
+        /// Added first.
+        bias: u64,
+    },
+    /// `x * factor + addend`: local.
+    Affine {
+        /// Public multiplier.
+        factor: u64,
+        /// Public addend.
+        addend: i64,
     },
     /// `max(x, bound)` by DReLU and MUX; ReLU has the bound 0.
     ClampLow {
