@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use copriv_infer2pc::Reveal;
+use copriv_infer2pc::{Reveal, Terms};
+use copriv_plan::Flavour;
 
 /// Train a classifier that is cheap under secure two-party computation, and deploy it that way.
 #[derive(Debug, Parser)]
@@ -157,9 +158,8 @@ pub struct PrivateEval {
     /// Images to evaluate: an even sample of the test split
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     pub images: u32,
-    /// What the client learns
-    #[arg(long, value_enum, default_value_t = RevealArg::Logits)]
-    pub reveal: RevealArg,
+    #[command(flatten)]
+    pub terms: TermsArgs,
     /// Also write a page with a chart
     #[arg(long)]
     pub html: Option<PathBuf>,
@@ -192,15 +192,24 @@ pub struct Query {
     /// Images of the data set
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub images: u32,
-    /// What to learn
-    #[arg(long, value_enum, default_value_t = RevealArg::Logits)]
-    pub reveal: RevealArg,
+    #[command(flatten)]
+    pub terms: TermsArgs,
     /// Write a line of JSON for each image and one for the session; `-` is standard output
     #[arg(long)]
     pub json: Option<PathBuf>,
 }
 
-/// What the client learns.
+/// What the client asks for.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct TermsArgs {
+    /// What the client learns
+    #[arg(long, value_enum, default_value_t = RevealArg::Logits)]
+    pub reveal: RevealArg,
+    /// OT extension: fewer bytes or less computation
+    #[arg(long, value_enum, default_value_t = OtArg::Softspoken8)]
+    pub ot: OtArg,
+}
+
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum RevealArg {
     /// The model's output
@@ -209,13 +218,50 @@ pub enum RevealArg {
     Class,
 }
 
-impl From<RevealArg> for Reveal {
-    fn from(arg: RevealArg) -> Self {
-        match arg {
-            RevealArg::Logits => Self::Logits,
-            RevealArg::Class => Self::Class,
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum OtArg {
+    /// 128 bits an OT
+    Iknp,
+    /// 64 bits an OT
+    Softspoken2,
+    /// 32 bits an OT
+    Softspoken4,
+    /// 16 bits an OT
+    Softspoken8,
+}
+
+impl Default for TermsArgs {
+    fn default() -> Self {
+        Self { reveal: RevealArg::Logits, ot: OtArg::Softspoken8 }
+    }
+}
+
+impl From<TermsArgs> for Terms {
+    fn from(args: TermsArgs) -> Self {
+        Self {
+            reveal: match args.reveal {
+                RevealArg::Logits => Reveal::Logits,
+                RevealArg::Class => Reveal::Class,
+            },
+            flavour: match args.ot {
+                OtArg::Iknp => Flavour::Iknp,
+                OtArg::Softspoken2 => Flavour::SoftSpoken2,
+                OtArg::Softspoken4 => Flavour::SoftSpoken4,
+                OtArg::Softspoken8 => Flavour::SoftSpoken8,
+            },
         }
     }
+}
+
+impl TermsArgs {
+    /// The same as arguments of another process.
+    pub fn to_args(self) -> Vec<String> {
+        ["--reveal".into(), name(self.reveal), "--ot".into(), name(self.ot)].into()
+    }
+}
+
+fn name(value: impl ValueEnum) -> String {
+    value.to_possible_value().map_or(String::new(), |v| v.get_name().to_owned())
 }
 
 fn share(text: &str) -> Result<f64, String> {

@@ -6,12 +6,12 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
-use copriv_infer2pc::{Report, Reveal, session};
+use copriv_infer2pc::{Report, Reveal, Terms};
 use copriv_model::{Model, execute, file};
-use copriv_plan::{Plan, Prediction};
 use copriv_train::data::Images;
 use serde::{Deserialize, Serialize};
 
+use crate::cli::TermsArgs;
 use crate::progress::Bar;
 
 /// What `copriv query --json -` prints: a line an image, then one for the session.
@@ -57,12 +57,12 @@ pub fn evaluate(
     folder: &Path,
     source: &Source,
     images: &Images,
-    reveal: Reveal,
+    terms: TermsArgs,
     label: &str,
 ) -> Result<Evaluation> {
     let model = file::load(folder)?;
     let server = ServerProcess::start(folder)?;
-    let mut client = query(&server.address, source, images.len(), reveal)?;
+    let mut client = query(&server.address, source, images.len(), terms)?;
     let bar = Bar::new(label, images.len() as u64);
     let mut outputs = Vec::new();
     let mut report = None;
@@ -83,13 +83,13 @@ pub fn evaluate(
     server.finish()?;
     let report = report.context("the client process ended early")?;
     ensure!(outputs.len() == images.len(), "{} results for {} images", outputs.len(), images.len());
-    compare(&model, images, reveal, &outputs, report)
+    compare(&model, images, terms.into(), &outputs, report)
 }
 
 fn compare(
     model: &Model,
     images: &Images,
-    reveal: Reveal,
+    terms: Terms,
     outputs: &[Vec<i64>],
     report: Report,
 ) -> Result<Evaluation> {
@@ -98,7 +98,7 @@ fn compare(
         let input = model.graph.quantise_image(&images.interleaved(i), images.side, images.side)?;
         let trace = execute::run(model, &input)?;
         let class = execute::argmax(trace.output());
-        let (expected, predicted) = match reveal {
+        let (expected, predicted) = match terms.reveal {
             Reveal::Logits => (trace.output().to_vec(), execute::argmax(output)),
             Reveal::Class => (vec![class as i64], output.first().map_or(0, |&v| v as usize)),
         };
@@ -113,16 +113,9 @@ fn compare(
         accuracy: percent(correct),
         integer_accuracy: percent(integer_correct),
         mismatched,
-        as_planned: report.inference == planned(model, reveal)?
-            && report.setup == session::predict_setup(&model.graph)?,
+        as_planned: report.inference == terms.plan(&model.graph)?.predict()
+            && report.setup == terms.predict_setup(&model.graph)?,
         report,
-    })
-}
-
-fn planned(model: &Model, reveal: Reveal) -> Result<Prediction> {
-    Ok(match reveal {
-        Reveal::Logits => Plan::new(&model.graph)?.predict(),
-        Reveal::Class => Plan::new(&model.graph.with_argmax()?)?.predict(),
     })
 }
 
@@ -184,15 +177,12 @@ impl ServerProcess {
     }
 }
 
-fn query(address: &str, source: &Source, images: usize, reveal: Reveal) -> Result<Process> {
-    let reveal = match reveal {
-        Reveal::Logits => "logits",
-        Reveal::Class => "class",
-    };
+fn query(address: &str, source: &Source, images: usize, terms: TermsArgs) -> Result<Process> {
     let child = this_program()?
         .args(["query", "--connect", address, "--dataset", source.dataset, "--data-dir"])
         .arg(source.data_dir)
-        .args(["--images", &images.to_string(), "--reveal", reveal, "--json", "-"])
+        .args(["--images", &images.to_string(), "--json", "-"])
+        .args(terms.to_args())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()

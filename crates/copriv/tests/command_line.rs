@@ -220,7 +220,7 @@ fn a_server_outlives_clients_that_go_away() {
     let folder = tempfile::tempdir().unwrap();
     save_model(folder.path());
     let server = Server::start(folder.path());
-    for bytes in [&b""[..], b"copriv01", b"nonsense nonsense", b"copriv01\x00\x01\x00\x00\x00"] {
+    for bytes in [&b""[..], b"copriv01", b"nonsense nonsense", b"copriv01\x00\x03\x01\x00\x00\x00"] {
         let mut stream = TcpStream::connect(&server.address).unwrap();
         stream.set_write_timeout(Some(Duration::from_secs(5))).unwrap();
         stream.write_all(bytes).unwrap();

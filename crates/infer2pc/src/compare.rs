@@ -14,7 +14,7 @@ use crate::{OtStock, Party};
 /// # Errors
 /// The peer or the connection failed, as in every protocol below.
 pub fn greater(party: &mut Party, stock: &mut OtStock, bits: u32, mine: &[u64]) -> Result<Vec<bool>> {
-    let comparison = Comparison::new(bits);
+    let comparison = Comparison::new(bits, party.flavour());
     if comparison.digits.is_empty() {
         return Ok(vec![false; mine.len()]);
     }

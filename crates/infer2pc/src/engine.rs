@@ -50,7 +50,7 @@ pub fn offline(
                 let layer = weights.map(|w| w.layer(&step.layer)).transpose()?;
                 StepMaterial::Product(product::offline(party, product, layer)?)
             }
-            _ => StepMaterial::Ots(party.stock(step.ots())?),
+            _ => StepMaterial::Ots(party.stock(step.ots(plan.flavour))?),
         });
         measured.0.layer_mut(&step.layer).offline += since(before, party);
     }

@@ -32,5 +32,5 @@ pub mod session;
 pub use copriv_ot::{Channel, Role};
 pub use engine::Material;
 pub use error::Error;
-pub use party::{OtStock, Party};
-pub use session::{Client, Report, Reveal, Server};
+pub use party::{OtStock, Party, extension};
+pub use session::{Client, Report, Reveal, Server, Terms};

@@ -1,6 +1,6 @@
 use copriv_ot::wire::packed_len;
-use copriv_ot::{Channel, OtExtension, Role, RotReceiver, RotSender, cot};
-use copriv_plan::ot::Ots;
+use copriv_ot::{Channel, OtExtension, OtFlavour, Role, RotReceiver, RotSender, cot};
+use copriv_plan::ot::{Flavour, Ots};
 use rand::RngExt;
 use rand::rngs::StdRng;
 
@@ -13,6 +13,7 @@ pub struct Party {
     /// The connection.
     pub channel: Channel,
     ot: OtExtension,
+    flavour: Flavour,
     rng: StdRng,
 }
 
@@ -28,9 +29,14 @@ impl Party {
     ///
     /// # Errors
     /// The peer or the connection failed.
-    pub fn connect(mut channel: Channel, role: Role, mut rng: StdRng) -> Result<Self> {
-        let ot = OtExtension::setup(&mut channel, role, &mut rng)?;
-        Ok(Self { role, channel, ot, rng })
+    pub fn connect(mut channel: Channel, role: Role, flavour: Flavour, mut rng: StdRng) -> Result<Self> {
+        let ot = OtExtension::setup_with(&mut channel, role, extension(flavour), &mut rng)?;
+        Ok(Self { role, channel, ot, flavour, rng })
+    }
+
+    /// What makes the random OTs.
+    pub fn flavour(&self) -> Flavour {
+        self.flavour
     }
 
     /// Whether this is the server.
@@ -47,8 +53,8 @@ impl Party {
             Role::Server => (ots.server_sends, ots.client_sends),
             Role::Client => (ots.client_sends, ots.server_sends),
         };
-        let choices: Vec<bool> = (0..receives).map(|_| self.rng.random()).collect();
-        let (send, receive) = self.ot.extend(&mut self.channel, sends as usize, &choices)?;
+        let (sends, receives) = (sends as usize, receives as usize);
+        let (send, receive) = self.ot.extend_random(&mut self.channel, sends, receives)?;
         Ok(OtStock { send, receive })
     }
 
@@ -69,6 +75,16 @@ impl Party {
     /// Uniform elements of `Z_2^ring`.
     pub(crate) fn random_ring(&mut self, n: usize, ring: u32) -> Vec<u64> {
         (0..n).map(|_| self.rng.random::<u64>() & copriv_model::kernel::mask(ring)).collect()
+    }
+}
+
+/// The extension of a flavour.
+pub fn extension(flavour: Flavour) -> OtFlavour {
+    match flavour {
+        Flavour::Iknp => OtFlavour::Iknp,
+        Flavour::SoftSpoken2 => OtFlavour::SoftSpoken2,
+        Flavour::SoftSpoken4 => OtFlavour::SoftSpoken4,
+        Flavour::SoftSpoken8 => OtFlavour::SoftSpoken8,
     }
 }
 

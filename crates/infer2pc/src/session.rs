@@ -1,7 +1,7 @@
 //! A connection from hello to result.
 //!
 //! ```text
-//! client -> server   "copriv01", what to reveal, number of inferences
+//! client -> server   "copriv01", what to reveal, which OT, number of inferences
 //! server -> client   the public graph (length, JSON), hash of the server's plan
 //! client -> server   hash of the client's plan
 //! both               base OTs
@@ -15,17 +15,17 @@ use std::time::{Duration, Instant};
 use copriv_model::{Graph, Model, file};
 use copriv_ot::{Channel, Role};
 use copriv_plan::traffic::Meter;
-use copriv_plan::{Flow, Plan, Prediction, Traffic};
+use copriv_plan::{Flavour, Flow, Plan, Prediction, Traffic};
 use rand::make_rng;
 use rand::rngs::StdRng;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{self, Material, Measured};
 use crate::error::{Error, Result};
-use crate::party::Party;
+use crate::party::{Party, extension};
 
 const MAGIC: &[u8; 8] = b"copriv01";
-const HELLO_BYTES: usize = MAGIC.len() + 1 + 4;
+const HELLO_BYTES: usize = MAGIC.len() + 2 + 4;
 const HASH_BYTES: usize = 32;
 /// A longer graph is refused before it is read.
 const MAX_GRAPH_BYTES: usize = 16 << 20;
@@ -39,6 +39,43 @@ pub enum Reveal {
     Logits,
     /// Only the index of its largest entry.
     Class,
+}
+
+/// What the client asks for in its hello.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terms {
+    /// What it learns.
+    pub reveal: Reveal,
+    /// What makes the random OTs.
+    pub flavour: Flavour,
+}
+
+impl Terms {
+    /// What both parties run on these terms.
+    ///
+    /// # Errors
+    /// A graph that cannot be planned.
+    pub fn plan(&self, graph: &Graph) -> Result<Plan> {
+        Ok(match self.reveal {
+            Reveal::Logits => Plan::new(graph, self.flavour)?,
+            Reveal::Class => Plan::new(&graph.with_argmax()?, self.flavour)?,
+        })
+    }
+
+    /// The set-up traffic that [`Client::connect`] causes on these terms.
+    ///
+    /// # Errors
+    /// None in practice; the serialiser's if it fails.
+    pub fn predict_setup(&self, graph: &Graph) -> Result<Traffic> {
+        let ot = extension(self.flavour).setup_traffic();
+        let flows = [
+            Flow::Up(HELLO_BYTES as u64),
+            Flow::Down((4 + file::graph_to_json(graph)?.len() + HASH_BYTES) as u64),
+            Flow::Up(HASH_BYTES as u64),
+        ];
+        let base = Traffic { up: ot.sent, down: ot.received, rounds: ot.rounds };
+        Ok(Meter::new().count(&flows) + base)
+    }
 }
 
 /// Traffic and time of a session so far.
@@ -91,8 +128,12 @@ impl<'m> Server<'m> {
             1 => Reveal::Class,
             other => return Err(Error::PeerMisbehaved(format!("it asks to reveal {other}"))),
         };
-        let inferences = u32::from_le_bytes([rest[1], rest[2], rest[3], rest[4]]);
-        let plan = plan_for(&model.graph, reveal)?;
+        let Some(&flavour) = Flavour::ALL.get(usize::from(rest[1])) else {
+            return Err(Error::PeerMisbehaved(format!("it asks for OT number {}", rest[1])));
+        };
+        let inferences = u32::from_le_bytes([rest[2], rest[3], rest[4], rest[5]]);
+        let terms = Terms { reveal, flavour };
+        let plan = terms.plan(&model.graph)?;
         let graph = file::graph_to_json(&model.graph)?;
         channel.send(&(graph.len() as u32).to_le_bytes())?;
         channel.send(graph.as_bytes())?;
@@ -138,10 +179,10 @@ impl Client {
     ///
     /// # Errors
     /// The connection broke, or the peer is no copriv server or sent an invalid graph.
-    pub fn connect(mut channel: Channel, reveal: Reveal, inferences: u32) -> Result<Self> {
+    pub fn connect(mut channel: Channel, terms: Terms, inferences: u32) -> Result<Self> {
         let start = Instant::now();
         channel.send(MAGIC)?;
-        channel.send(&[u8::from(reveal == Reveal::Class)])?;
+        channel.send(&[u8::from(terms.reveal == Reveal::Class), terms.flavour as u8])?;
         channel.send(&inferences.to_le_bytes())?;
         let length = channel.recv(4)?;
         let length = u32::from_le_bytes([length[0], length[1], length[2], length[3]]) as usize;
@@ -154,7 +195,7 @@ impl Client {
             String::from_utf8(text).map_err(|_| Error::PeerMisbehaved("its model is no text".into()))?;
         let graph = file::graph_from_json(&text).map_err(Error::PeerIncompatible)?;
         graph.validate().map_err(|e| Error::PeerMisbehaved(e.to_string()))?;
-        let plan = plan_for(&graph, reveal)?;
+        let plan = terms.plan(&graph)?;
         channel.send(&plan.hash())?;
         if theirs != plan.hash() {
             return Err(Error::PeerIncompatible("its plan differs from ours".into()));
@@ -198,7 +239,7 @@ impl Client {
 
 impl Core {
     fn connect(channel: Channel, role: Role, plan: Plan, start: Instant) -> Result<Self> {
-        let party = Party::connect(channel, role, make_rng::<StdRng>())?;
+        let party = Party::connect(channel, role, plan.flavour, make_rng::<StdRng>())?;
         let setup = engine::to_plan(&party, party.channel.traffic());
         let mut core = Self { party, plan, measured: Measured::default(), report: Report::default() };
         core.report.setup = setup;
@@ -229,28 +270,6 @@ impl Core {
         self.report.seconds[2] += seconds(start.elapsed());
         Ok(result)
     }
-}
-
-/// The set-up traffic that [`Client::connect`] will cause for a graph.
-///
-/// # Errors
-/// None in practice; the serialiser's if it fails.
-pub fn predict_setup(graph: &Graph) -> Result<Traffic> {
-    let ot = copriv_ot::setup_traffic();
-    let flows = [
-        Flow::Up(HELLO_BYTES as u64),
-        Flow::Down((4 + file::graph_to_json(graph)?.len() + HASH_BYTES) as u64),
-        Flow::Up(HASH_BYTES as u64),
-        Flow::Both { up: ot.sent, down: ot.received },
-    ];
-    Ok(Meter::new().count(&flows))
-}
-
-fn plan_for(graph: &Graph, reveal: Reveal) -> Result<Plan> {
-    Ok(match reveal {
-        Reveal::Logits => Plan::new(graph)?,
-        Reveal::Class => Plan::new(&graph.with_argmax()?)?,
-    })
 }
 
 fn seconds(d: Duration) -> f64 {

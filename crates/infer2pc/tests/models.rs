@@ -5,13 +5,13 @@ mod common;
 
 use common::parties;
 use copriv_infer2pc::engine::{self, Measured};
-use copriv_infer2pc::{Channel, Client, Reveal, Server, session};
+use copriv_infer2pc::{Channel, Client, Reveal, Server, Terms};
 use copriv_model::kernel::mask;
 use copriv_model::{
     Bias, ConvSpec, Graph, GraphBuilder, LayerWeights, LinearSpec, Model, NodeId, TensorType, Weights,
     execute,
 };
-use copriv_plan::Plan;
+use copriv_plan::{Flavour, Plan};
 use proptest::prelude::*;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -183,8 +183,8 @@ fn input(graph: &Graph, seed: u64) -> Vec<i64> {
 }
 
 /// Runs `model` privately and compares every value, and the traffic of every layer.
-fn check(model: &Model, x: &[i64]) {
-    let plan = Plan::new(&model.graph).unwrap();
+fn check(model: &Model, flavour: Flavour, x: &[i64]) {
+    let plan = Plan::new(&model.graph, flavour).unwrap();
     let run = |party: &mut copriv_infer2pc::Party, weights: Option<&Weights>, x: Option<&[i64]>| {
         let mut measured = Measured::default();
         let material = engine::offline(party, &plan, weights, &mut measured).unwrap();
@@ -194,7 +194,7 @@ fn check(model: &Model, x: &[i64]) {
         (result, shares, measured.prediction())
     };
     let ((_, server, seen_by_server), (result, client, seen_by_client)) =
-        parties(|p| run(p, Some(&model.weights), None), |p| run(p, None, Some(x)));
+        parties(flavour, |p| run(p, Some(&model.weights), None), |p| run(p, None, Some(x)));
     let trace = execute::run(model, x).unwrap();
     for (id, node) in model.graph.nodes.iter().enumerate() {
         let Some(step) = plan.values[id] else { continue };
@@ -214,19 +214,21 @@ proptest! {
     #[test]
     fn private_equals_plaintext_and_measured_equals_planned(seed in any::<u64>(), steps in 1usize..6) {
         let model = Draw::new(seed).model(steps);
-        check(&model, &input(&model.graph, seed ^ 1));
+        check(&model, Flavour::ALL[steps % 2 * 3], &input(&model.graph, seed ^ 1));
     }
 }
 
 #[test]
 fn sessions_agree_with_the_executor_over_several_inferences() {
-    for (seed, reveal) in [(11, Reveal::Logits), (12, Reveal::Class)] {
+    for (i, flavour) in Flavour::ALL.into_iter().enumerate() {
+        let (seed, reveal) = (11 + i as u64, if i % 2 == 0 { Reveal::Logits } else { Reveal::Class });
         let model = Draw::new(seed).model(3);
         let (a, b) = Channel::pair();
         let server_model = model.clone();
         let server = std::thread::spawn(move || Server::accept(a, &server_model).unwrap().run().unwrap());
-        let mut client = Client::connect(b, reveal, 3).unwrap();
-        assert_eq!(client.report().setup, session::predict_setup(&model.graph).unwrap());
+        let terms = Terms { reveal, flavour };
+        let mut client = Client::connect(b, terms, 3).unwrap();
+        assert_eq!(client.report().setup, terms.predict_setup(&model.graph).unwrap());
         for i in 0..3 {
             let x = input(&model.graph, i);
             let material = client.offline().unwrap();
@@ -247,7 +249,7 @@ fn sessions_agree_with_the_executor_over_several_inferences() {
 #[test]
 fn material_of_another_plan_is_refused() {
     let models = [Draw::new(1).model(1), Draw::new(2).model(2)];
-    let plans = models.each_ref().map(|m| Plan::new(&m.graph).unwrap());
+    let plans = models.each_ref().map(|m| Plan::new(&m.graph, Flavour::Iknp).unwrap());
     let swapped = |party: &mut copriv_infer2pc::Party, weights: Option<&Weights>| {
         let mut measured = Measured::default();
         let material = engine::offline(party, &plans[0], weights, &mut measured).unwrap();
@@ -255,6 +257,6 @@ fn material_of_another_plan_is_refused() {
             .unwrap_err()
             .to_string()
     };
-    let (a, b) = parties(|p| swapped(p, Some(&models[0].weights)), |p| swapped(p, None));
+    let (a, b) = parties(Flavour::Iknp, |p| swapped(p, Some(&models[0].weights)), |p| swapped(p, None));
     assert!(a.contains("another plan") && b.contains("another plan"));
 }

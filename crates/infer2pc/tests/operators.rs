@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{operator, parties, share};
+use common::{FLAVOUR, operator, parties, share};
 use copriv_infer2pc::{compare, convert, select};
 use copriv_model::kernel::mask;
 use copriv_plan::step::{Step, StepKind, Window};
@@ -32,7 +32,7 @@ fn step(kind: StepKind, len: usize, ring: u32) -> Step {
 }
 
 fn cost(step: &Step) -> (copriv_plan::ot::Ots, Vec<copriv_plan::Flow>) {
-    (step.ots(), step.online())
+    (step.ots(FLAVOUR), step.online(FLAVOUR))
 }
 
 const RINGS: [u32; 16] = [2, 3, 4, 5, 6, 7, 8, 9, 13, 16, 17, 32, 33, 37, 41, 62];
@@ -158,7 +158,7 @@ fn comparisons_of_private_integers() {
         let x = values(bits);
         let mut y = x.clone();
         y.rotate_left(3);
-        let comparison = copriv_plan::Comparison::new(bits);
+        let comparison = copriv_plan::Comparison::new(bits, FLAVOUR);
         let n = x.len() as u64;
         let run = |p: &mut copriv_infer2pc::Party, mine: &[u64]| {
             let mut stock = p.stock(comparison.ots(n)).unwrap();
@@ -166,7 +166,7 @@ fn comparisons_of_private_integers() {
             p.channel.flush().unwrap();
             result
         };
-        let (a, b) = parties(|p| run(p, &x), |p| run(p, &y));
+        let (a, b) = parties(FLAVOUR, |p| run(p, &x), |p| run(p, &y));
         for i in 0..x.len() {
             assert_eq!(a[i] ^ b[i], x[i] > y[i], "{} > {} at {bits} bits", x[i], y[i]);
         }
@@ -177,7 +177,7 @@ fn comparisons_of_private_integers() {
 fn shares_of_a_comparison_are_balanced() {
     // Each party's share alone must say nothing: the same comparison, many times.
     let n = 4000;
-    let comparison = copriv_plan::Comparison::new(8);
+    let comparison = copriv_plan::Comparison::new(8, FLAVOUR);
     let (x, y) = share(&vec![5; n], 8, 1);
     let run = |p: &mut copriv_infer2pc::Party, v: &[u64]| {
         let mut stock = p.stock(comparison.ots(n as u64)).unwrap();
@@ -185,7 +185,7 @@ fn shares_of_a_comparison_are_balanced() {
         p.channel.flush().unwrap();
         bits.iter().filter(|b| **b).count()
     };
-    let (a, b) = parties(|p| run(p, &x), |p| run(p, &y));
+    let (a, b) = parties(FLAVOUR, |p| run(p, &x), |p| run(p, &y));
     // Six standard deviations.
     for ones in [a, b] {
         assert!((ones as f64 - n as f64 / 2.0).abs() < 3.0 * (n as f64).sqrt(), "{ones} of {n}");
@@ -196,6 +196,10 @@ fn shares_of_a_comparison_are_balanced() {
 fn the_plan_knows_the_sizes_of_oblivious_transfers() {
     let mut rng = StdRng::seed_from_u64(6);
     for n in (0..300).chain((0..200).map(|_| rng.random_range(300..10_000_000))) {
-        assert_eq!(copriv_plan::ot::extension_bytes(n as u64), copriv_ot::extend_bytes(n), "{n} OTs");
+        for flavour in copriv_plan::Flavour::ALL {
+            let mut meter = copriv_ot::OtMeter::new(copriv_infer2pc::extension(flavour));
+            assert_eq!(flavour.chosen(n as u64), meter.extend(0, n).sent, "{n} chosen, {flavour:?}");
+            assert_eq!(flavour.random(n as u64), meter.extend_random(0, n).sent, "{n} random, {flavour:?}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Shape of the millionaires' protocol of CrypTFlow2 (eprint 2020/1002, section 3): digits by
 //! 1-of-2^m OT, joined by an AND tree.
 
-use crate::ot::{Ots, packed};
+use crate::ot::{Flavour, Ots, packed};
 use crate::traffic::Flow;
 
 /// `1{x > y}` for `bits`-bit integers, x at the server, y at the client, XOR-shared.
@@ -29,10 +29,10 @@ pub struct Level {
 
 impl Comparison {
     /// The cheapest digit size for `bits`-bit operands; none for 0 bits (the result is 0).
-    pub fn new(bits: u32) -> Self {
+    pub fn new(bits: u32, flavour: Flavour) -> Self {
         (1..=4)
             .map(|m| Self::with_digits(bits, m))
-            .min_by_key(Self::bits_per_element)
+            .min_by_key(|c| c.bits_per_element(flavour))
             .unwrap_or_else(|| Self::with_digits(bits, 4))
     }
 
@@ -84,12 +84,12 @@ impl Comparison {
     }
 
     /// Offline and online bits of one comparison, what the digit size is chosen by.
-    fn bits_per_element(&self) -> u64 {
+    fn bits_per_element(&self, flavour: Flavour) -> u64 {
         // Enough elements for the padding of single messages to vanish.
         const MANY: u64 = 1 << 16;
         let mut meter = crate::traffic::Meter::new();
         let mut flows = self.flows(MANY);
-        flows.push(self.ots(MANY).extension());
+        flows.push(self.ots(MANY).extension(flavour));
         meter.count(&flows).bytes() * 8 / MANY
     }
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::comparison::Comparison;
-use crate::ot::{Ots, packed};
+use crate::ot::{Flavour, Ots, packed};
 use crate::step::{Plan, Step, StepKind};
 use crate::traffic::{Flow, Meter, Traffic};
 
@@ -64,8 +64,8 @@ impl Plan {
         let (mut offline, mut online) = (Meter::new(), Meter::new());
         for step in &self.steps {
             let layer = prediction.layer_mut(&step.layer);
-            layer.offline += offline.count(&step.offline());
-            layer.online += online.count(&step.online());
+            layer.offline += offline.count(&step.offline(self.flavour));
+            layer.online += online.count(&step.online(self.flavour));
         }
         prediction.without_silent_layers()
     }
@@ -73,51 +73,55 @@ impl Plan {
 
 impl Step {
     /// Random OTs that the step consumes online (a product makes its own).
-    pub fn ots(&self) -> Ots {
+    pub fn ots(&self, flavour: Flavour) -> Ots {
         let n = self.len as u64;
         match &self.kind {
             StepKind::Extend { msb_known: true, .. } => Ots::from_server(n),
-            StepKind::Extend { from, .. } => Comparison::new(*from).ots(n) + b2a_ots(n, self.ring - from),
-            StepKind::Truncate { shift, .. } => Comparison::new(*shift).ots(n) + b2a_ots(n, self.ring),
-            StepKind::ClampLow { .. } | StepKind::ClampHigh { .. } => clamp_ots(n, self.ring),
+            StepKind::Extend { from, .. } => {
+                Comparison::new(*from, flavour).ots(n) + b2a_ots(n, self.ring - from)
+            }
+            StepKind::Truncate { shift, .. } => {
+                Comparison::new(*shift, flavour).ots(n) + b2a_ots(n, self.ring)
+            }
+            StepKind::ClampLow { .. } | StepKind::ClampHigh { .. } => clamp_ots(n, self.ring, flavour),
             StepKind::MaxPool(window) => {
                 let matches = window.kernel * window.kernel - 1;
-                clamp_ots(n * matches as u64, self.ring)
+                clamp_ots(n * matches as u64, self.ring, flavour)
             }
             StepKind::Argmax { candidates, from } => {
                 let matches = *candidates as u64 - 1;
-                clamp_ots(matches, *from) + Ots::both(matches)
+                clamp_ots(matches, *from, flavour) + Ots::both(matches)
             }
             _ => Ots::default(),
         }
     }
 
     /// Offline messages.
-    pub fn offline(&self) -> Vec<Flow> {
+    pub fn offline(&self, flavour: Flavour) -> Vec<Flow> {
         match &self.kind {
-            StepKind::Product { product, .. } => product.offline(),
-            _ => vec![self.ots().extension()],
+            StepKind::Product { product, .. } => product.offline(flavour),
+            _ => vec![self.ots(flavour).extension(flavour)],
         }
     }
 
     /// Online messages.
-    pub fn online(&self) -> Vec<Flow> {
+    pub fn online(&self, flavour: Flavour) -> Vec<Flow> {
         let n = self.len as u64;
         match &self.kind {
             StepKind::Product { product, .. } => vec![product.online()],
             StepKind::Extend { from, msb_known: true, .. } => cot(n, self.ring - from).into(),
             StepKind::Extend { from, .. } => {
-                [Comparison::new(*from).flows(n), b2a(n, self.ring - from)].concat()
+                [Comparison::new(*from, flavour).flows(n), b2a(n, self.ring - from)].concat()
             }
             StepKind::Truncate { shift, .. } => {
-                [Comparison::new(*shift).flows(n), b2a(n, self.ring)].concat()
+                [Comparison::new(*shift, flavour).flows(n), b2a(n, self.ring)].concat()
             }
-            StepKind::ClampLow { .. } | StepKind::ClampHigh { .. } => clamp(n, self.ring),
+            StepKind::ClampLow { .. } | StepKind::ClampHigh { .. } => clamp(n, self.ring, flavour),
             StepKind::MaxPool(window) => tournament(window.kernel * window.kernel)
-                .flat_map(|m| clamp(n * m as u64, self.ring))
+                .flat_map(|m| clamp(n * m as u64, self.ring, flavour))
                 .collect(),
             StepKind::Argmax { candidates, from } => tournament(*candidates)
-                .flat_map(|m| [clamp(m as u64, *from), mux(m as u64, self.ring).into()].concat())
+                .flat_map(|m| [clamp(m as u64, *from, flavour), mux(m as u64, self.ring).into()].concat())
                 .collect(),
             StepKind::Reveal => vec![Flow::Down(packed(n, u64::from(self.ring)))],
             StepKind::Input
@@ -159,10 +163,10 @@ fn mux(n: u64, ring: u32) -> [Flow; 2] {
     [Flow::Both { up: flips, down: flips }, Flow::Both { up: messages, down: messages }]
 }
 
-fn clamp(n: u64, ring: u32) -> Vec<Flow> {
-    [Comparison::new(ring - 1).flows(n), mux(n, ring).into()].concat()
+fn clamp(n: u64, ring: u32, flavour: Flavour) -> Vec<Flow> {
+    [Comparison::new(ring - 1, flavour).flows(n), mux(n, ring).into()].concat()
 }
 
-fn clamp_ots(n: u64, ring: u32) -> Ots {
-    Comparison::new(ring - 1).ots(n) + Ots::both(n)
+fn clamp_ots(n: u64, ring: u32, flavour: Flavour) -> Ots {
+    Comparison::new(ring - 1, flavour).ots(n) + Ots::both(n)
 }

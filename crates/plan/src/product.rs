@@ -11,7 +11,7 @@ use std::ops::Range;
 use copriv_model::kernel::Geometry;
 use serde::Serialize;
 
-use crate::ot::{extension_bytes, packed};
+use crate::ot::{Flavour, packed};
 use crate::traffic::Flow;
 
 /// Shape and widths of one layer's product; fixes the order of the OTs.
@@ -94,7 +94,7 @@ impl Product {
 
     /// Offline messages: for each chunk the OT extension (the server receives), then the
     /// correlated messages, one bit string a tap.
-    pub fn offline(&self) -> Vec<Flow> {
+    pub fn offline(&self, flavour: Flavour) -> Vec<Flow> {
         let chunk = |filters: Range<usize>| {
             let (mut ots, mut bytes) = (0, 0);
             for pixels in self.tap_pixels() {
@@ -103,7 +103,7 @@ impl Product {
                 ots += n;
                 bytes += (bits * pixels).div_ceil(8);
             }
-            [Flow::Both { up: 0, down: extension_bytes(ots) }, Flow::Up(bytes)]
+            [Flow::Both { up: 0, down: flavour.chosen(ots) }, Flow::Up(bytes)]
         };
         self.chunks().into_iter().flat_map(chunk).collect()
     }

@@ -3,6 +3,7 @@
 use copriv_model::{Graph, NodeId};
 use serde::Serialize;
 
+use crate::ot::Flavour;
 use crate::product::Product;
 use crate::{PlanError, lower};
 
@@ -12,6 +13,8 @@ pub type StepId = usize;
 /// A two-party program: what both parties run, in order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Plan {
+    /// What makes the random OTs; comparisons choose their digits by it.
+    pub flavour: Flavour,
     /// Operands stand before their users; the last step reveals the result to the client.
     pub steps: Vec<Step>,
     /// For each node of the graph the step whose shares hold its value; `None` where an
@@ -124,13 +127,14 @@ impl Plan {
     ///
     /// # Errors
     /// An invalid graph, or an operator that no protocol covers yet.
-    pub fn new(graph: &Graph) -> Result<Self, PlanError> {
-        lower::lower(graph)
+    pub fn new(graph: &Graph, flavour: Flavour) -> Result<Self, PlanError> {
+        lower::lower(graph, flavour)
     }
 
     /// Fingerprint of everything that both parties must agree on: the steps, in order.
     pub fn hash(&self) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new_derive_key("copriv plan v1");
+        hasher.update(format!("{:?}", self.flavour).as_bytes());
         for step in &self.steps {
             hasher.update(&step.fingerprint());
         }

@@ -1,7 +1,7 @@
 //! Lowering and pricing, on small graphs.
 
 use copriv_model::{ConvSpec, Graph, GraphBuilder, LinearSpec, TensorType};
-use copriv_plan::{Comparison, Flow, Plan, StepKind, Traffic, traffic::Meter};
+use copriv_plan::{Comparison, Flavour, Flow, Plan, StepKind, Traffic, traffic::Meter};
 
 fn spec(out_channels: usize, kernel: usize, weight_bits: u32) -> ConvSpec {
     let linear = LinearSpec {
@@ -45,7 +45,7 @@ fn kinds(plan: &Plan) -> Vec<(&str, &'static str)> {
 
 #[test]
 fn a_relu_is_taken_behind_the_truncation_and_shares_are_widened_once() {
-    let plan = Plan::new(&residual(4)).unwrap();
+    let plan = Plan::new(&residual(4), Flavour::Iknp).unwrap();
     let steps = kinds(&plan);
     let at = |name| steps.iter().position(|s| *s == name).unwrap_or_else(|| panic!("{name:?} in {steps:?}"));
     assert!(at(("requant1", "truncate")) < at(("relu", "low")));
@@ -58,7 +58,7 @@ fn a_relu_is_taken_behind_the_truncation_and_shares_are_widened_once() {
 
 #[test]
 fn an_extension_behind_a_clamp_knows_the_sign() {
-    let plan = Plan::new(&residual(4)).unwrap();
+    let plan = Plan::new(&residual(4), Flavour::Iknp).unwrap();
     for step in &plan.steps {
         if let StepKind::Extend { msb_known, .. } = step.kind {
             assert!(msb_known, "{}", step.layer);
@@ -68,10 +68,11 @@ fn an_extension_behind_a_clamp_knows_the_sign() {
 
 #[test]
 fn plans_that_differ_anywhere_have_other_hashes() {
-    let four = Plan::new(&residual(4)).unwrap();
-    let five = Plan::new(&residual(5)).unwrap();
-    assert_eq!(four.hash(), Plan::new(&residual(4)).unwrap().hash());
+    let four = Plan::new(&residual(4), Flavour::Iknp).unwrap();
+    let five = Plan::new(&residual(5), Flavour::Iknp).unwrap();
+    assert_eq!(four.hash(), Plan::new(&residual(4), Flavour::Iknp).unwrap().hash());
     assert_ne!(four.hash(), five.hash());
+    assert_ne!(four.hash(), Plan::new(&residual(4), Flavour::SoftSpoken8).unwrap().hash());
     let first = four.steps.iter().zip(&five.steps).find(|(a, b)| a.fingerprint() != b.fingerprint());
     assert_eq!(
         first.map(|(a, _)| a.layer.as_str()),
@@ -85,7 +86,7 @@ fn a_ring_that_no_machine_word_holds_is_named() {
     let mut b = GraphBuilder::new("mean", TensorType::signed([1, 3, 3], 40, 0));
     let x = b.input();
     let y = b.avg_pool("mean", x, 3, 1).unwrap();
-    let error = Plan::new(&b.finish(y).unwrap()).unwrap_err().to_string();
+    let error = Plan::new(&b.finish(y).unwrap(), Flavour::Iknp).unwrap_err().to_string();
     assert!(error.contains("`mean`") && error.contains("9 values"), "{error}");
 }
 
@@ -96,7 +97,7 @@ fn the_price_of_a_product_is_its_formula() {
     let mut b = GraphBuilder::new("product", TensorType::signed([2, 4, 5], 8, 0));
     let x = b.input();
     let y = b.conv("conv", x, spec(3, 1, 3)).unwrap();
-    let plan = Plan::new(&b.finish(y).unwrap()).unwrap();
+    let plan = Plan::new(&b.finish(y).unwrap(), Flavour::Iknp).unwrap();
     let ring = u64::from(plan.steps[1].ring);
     let price = plan.predict();
     let layer = price.layers.iter().find(|l| l.name == "conv").unwrap();
@@ -120,7 +121,9 @@ fn comparisons_cover_every_bit_once_and_join_to_one_node() {
             }
             assert!(nodes <= 1);
         }
-        assert!(Comparison::new(bits).digits.iter().all(|&d| (1..=4).contains(&d)));
+        for flavour in Flavour::ALL {
+            assert!(Comparison::new(bits, flavour).digits.iter().all(|&d| (1..=4).contains(&d)));
+        }
     }
 }
 

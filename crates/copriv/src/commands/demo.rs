@@ -4,13 +4,12 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use copriv_infer2pc::Reveal;
 use copriv_model::file::write_whole;
 use copriv_train::data::{self, Dataset};
 use copriv_train::prune::PruneConfig;
 use copriv_train::{ExportConfig, Exported, TrainConfig};
 
-use crate::cli;
+use crate::cli::{self, TermsArgs};
 use crate::commands::private_eval::relus;
 use crate::commands::{export, prune, train};
 use crate::private::{self, Evaluation, Source};
@@ -88,7 +87,7 @@ impl Recipes {
 
 fn evaluate(model: &Path, dataset: &Dataset, images: usize, label: &str) -> Result<Evaluation> {
     let source = Source { dataset: &dataset.name, data_dir: Path::new("data") };
-    private::evaluate(model, &source, &dataset.test.sample(images), Reveal::Logits, label)
+    private::evaluate(model, &source, &dataset.test.sample(images), TermsArgs::default(), label)
 }
 
 fn summarise(title: &str, exported: &Exported, evaluation: &Evaluation) -> Summary {

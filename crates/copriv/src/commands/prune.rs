@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use copriv_plan::Plan;
+use copriv_plan::{Flavour, Plan};
 use copriv_train::Checkpoint;
 use copriv_train::RunFolder;
 use copriv_train::data::{self, Dataset};
@@ -73,7 +73,7 @@ pub fn describe(blocks: &[PrunedBlock]) {
 fn savings(start: &Checkpoint, quant: &QuantConfig) -> Result<Vec<f64>> {
     let price = |graph: &Graph| -> Result<f64> {
         let integers = structure(graph, &start.classes, start.pixels, quant)?;
-        Ok(Plan::new(&integers)?.predict().total_bytes() as f64)
+        Ok(Plan::new(&integers, Flavour::default())?.predict().total_bytes() as f64)
     };
     let blocks = start.graph.blocks.len();
     let before = price(&start.graph).context("the network cannot be priced")?;

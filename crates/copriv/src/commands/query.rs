@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use copriv_infer2pc::{Channel, Client, Reveal};
+use copriv_infer2pc::{Channel, Client, Reveal, Terms};
 use copriv_model::{Graph, execute};
 use copriv_train::data;
 
@@ -22,8 +22,8 @@ pub fn run(args: &cli::Query) -> Result<()> {
         .with_context(|| format!("no server answers at {}", args.connect))?;
     let mut channel = Channel::tcp(stream)?;
     channel.set_timeout(Some(TIMEOUT))?;
-    let reveal = Reveal::from(args.reveal);
-    let mut client = Client::connect(channel, reveal, images.len() as u32)?;
+    let terms = Terms::from(args.terms);
+    let mut client = Client::connect(channel, terms, images.len() as u32)?;
     let mut lines = args.json.as_deref().map(lines_to).transpose()?;
     let bar =
         (images.len() > 2 && lines.is_none()).then(|| Bar::new("private inferences", images.len() as u64));
@@ -36,7 +36,7 @@ pub fn run(args: &cli::Query) -> Result<()> {
         }
         match &mut lines {
             Some(lines) => write_line(lines, &QueryLine::Image { output })?,
-            None => println!("{}: {}", images.name(i), describe(client.graph(), reveal, &output)),
+            None => println!("{}: {}", images.name(i), describe(client.graph(), terms.reveal, &output)),
         }
     }
     if let Some(bar) = &bar {
