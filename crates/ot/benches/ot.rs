@@ -1,4 +1,4 @@
-//! `cargo bench -p copriv-ot [-- LOG2_OTS]`: random OTs a second, and bits on the wire for each.
+//! `cargo bench -p copriv-ot [-- LOG2_OTS] [FLAVOUR]`: random OTs a second, and bits on the wire for each.
 //!
 //! Both parties run in this process, one thread each, pinned to a core each, over loopback TCP.
 //! One party is the OT sender and one the receiver; a random OT is done when its pads are
@@ -24,7 +24,11 @@ fn main() {
     let log = env::args().find_map(|arg| arg.parse::<u32>().ok());
     let log = log.unwrap_or(24);
     let mut table = Table::default();
+    let only = env::args().find(|arg| OtFlavour::ALL.iter().any(|f| f.name() == arg));
     for flavour in OtFlavour::ALL {
+        if only.as_ref().is_some_and(|only| only != flavour.name()) {
+            continue;
+        }
         // The wide trees cost much more work an OT.
         let log = if flavour == OtFlavour::SoftSpoken8 {
             log.min(22)

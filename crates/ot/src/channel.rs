@@ -224,6 +224,11 @@ impl Channel {
         self.guard(|chan| chan.enqueue(bytes))
     }
 
+    /// Lets the pieces put so far go.
+    pub(crate) fn push(&mut self) -> Result<(), ChannelError> {
+        self.guard(Self::push_pending)
+    }
+
     /// Receives a piece of an exchange.
     pub(crate) fn get(&mut self, len: usize) -> Result<Vec<u8>, ChannelError> {
         self.guard(|chan| {

@@ -66,6 +66,35 @@ impl Cipher {
         }
     }
 
+    /// One level of a correlated GGM tree, in place: with `n` the half length of `nodes` and
+    /// `H(x) = AES(sigma(x)) ^ sigma(x)`, `sigma(high, low) = (high ^ low, high)`, parent
+    /// `nodes[j]` becomes the children `nodes[j] = H(parent)` and `nodes[n + j] = parent ^ H(parent)`.
+    /// Returns the XORs of either half.
+    pub(crate) fn grow(&self, nodes: &mut [u128]) -> [u128; 2] {
+        let n = nodes.len() / 2;
+        let (left, right) = nodes.split_at_mut(n);
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Wide(detected, keys) => detected.grow(keys, left, right),
+            Self::Portable(aes) => {
+                right.copy_from_slice(left);
+                for parent in left.iter_mut() {
+                    *parent = sigma(*parent);
+                }
+                let mut masks = crate::Secret::new(left.to_vec());
+                encrypt(aes, left);
+                let mut sums = [0; 2];
+                for ((left, right), mask) in left.iter_mut().zip(right).zip(masks.iter_mut()) {
+                    *left ^= *mask;
+                    *right ^= *left;
+                    sums[0] ^= *left;
+                    sums[1] ^= *right;
+                }
+                sums
+            }
+        }
+    }
+
     /// `row[i] <- AES(AES(row[i]) ^ tweak[i]) ^ AES(row[i])` with `tweak[i] = (high, low + i)`.
     pub(crate) fn tmmo(&self, high: u64, low: u64, rows: &mut [u128]) {
         match self {
@@ -164,6 +193,12 @@ impl Drop for Cipher {
     }
 }
 
+/// A linear orthomorphism: `x -> sigma(x)` and `x -> sigma(x) ^ x` are both permutations.
+fn sigma(x: u128) -> u128 {
+    let (high, low) = ((x >> 64) as u64, x as u64);
+    u128::from(high ^ low) << 64 | u128::from(high)
+}
+
 fn encrypt(aes: &Aes128, blocks: &mut [u128]) {
     let blocks: &mut [[u8; 16]] = bytemuck::cast_slice_mut(blocks);
     aes.encrypt_blocks(Array::cast_slice_from_core_mut(blocks));
@@ -208,6 +243,29 @@ mod tests {
             both(&|cipher, blocks| cipher.tmmo(high, low, blocks));
             for first in [0, low, u64::MAX - 2] {
                 both(&|cipher, blocks| cipher.counter(first, blocks));
+            }
+        }
+    }
+
+    #[test]
+    fn growing_equals_its_definition() {
+        let mut rng = rand_chacha::ChaCha20Rng::seed_from_u64(3);
+        let key = rng.random();
+        for cipher in [Cipher::new(key), Cipher::portable(key)] {
+            for n in [1, 2, 4, 8, 32, 64, 100] {
+                let parents: Vec<u128> = (0..n).map(|_| rng.random()).collect();
+                let mut nodes = [parents.clone(), vec![1; n]].concat();
+                let sums = cipher.grow(&mut nodes);
+                let mut expected = [0; 2];
+                for j in 0..n {
+                    let mut hash = [sigma(parents[j])];
+                    cipher.encrypt(&mut hash);
+                    let left = hash[0] ^ sigma(parents[j]);
+                    assert_eq!((nodes[j], nodes[n + j]), (left, parents[j] ^ left));
+                    expected[0] ^= nodes[j];
+                    expected[1] ^= nodes[n + j];
+                }
+                assert_eq!(sums, expected);
             }
         }
     }

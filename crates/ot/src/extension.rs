@@ -3,7 +3,12 @@
 //! Set-up is one exchange for IKNP: each party sends a hello, a nonce, its base-OT receiver
 //! message for the direction in which it will be the OT sender, and its base-OT sender message
 //! for the other. A hash of both messages, the *session*, goes into every key. SoftSpoken with
-//! more than one bit a group exchanges its seed trees too. Each extension is one exchange.
+//! more than one bit a group exchanges its seed trees too.
+//!
+//! Each extension of IKNP and SoftSpoken is one exchange. Ferret makes correlated OTs in bulk: an
+//! extension is one exchange when it starts new iterations, one more for the very first in a
+//! direction, one more (a bit an OT) if the choices are given, and none at all if the choices are
+//! random and enough is left. [`OtMeter`] knows.
 
 use std::sync::Arc;
 
@@ -11,9 +16,11 @@ use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
 use crate::base_ot::{BaseReceiver, BaseSender, RECEIVER_BYTES, SENDER_BYTES};
+use crate::engine::{Engine, Kind};
 use crate::error::check_message;
+use crate::ferret::{self, params};
 use crate::hash::{Direction, PadHash};
-use crate::softspoken::{self, CHUNK, Choices, Groups, KAPPA};
+use crate::softspoken::{self, Choices, Groups, KAPPA};
 use crate::{Channel, OtError, OtMeter, RotReceiver, RotSender, Secret, Traffic};
 
 /// Protocol name and version, then one byte of role and one of flavour.
@@ -33,15 +40,24 @@ pub enum OtFlavour {
     SoftSpoken4,
     /// SoftSpokenOT with eight bits a group: 16 bits an OT, and much more work.
     SoftSpoken8,
+    /// Ferret with its middle set: 0.4 bits an OT after a start-up of half a megabyte.
+    Ferret,
+    /// Ferret with a smaller set: 0.7 bits an OT, and the least memory traffic.
+    FerretSmall,
+    /// Ferret with a larger set: 0.2 bits an OT.
+    FerretLarge,
 }
 
 impl OtFlavour {
     /// All flavours.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 7] = [
         Self::Iknp,
         Self::SoftSpoken2,
         Self::SoftSpoken4,
         Self::SoftSpoken8,
+        Self::Ferret,
+        Self::FerretSmall,
+        Self::FerretLarge,
     ];
 
     /// The name used in tables and result files.
@@ -51,21 +67,28 @@ impl OtFlavour {
             Self::SoftSpoken2 => "softspoken2",
             Self::SoftSpoken4 => "softspoken4",
             Self::SoftSpoken8 => "softspoken8",
+            Self::Ferret => "ferret",
+            Self::FerretSmall => "ferret-small",
+            Self::FerretLarge => "ferret-large",
         }
     }
 
-    pub(crate) fn groups(self) -> Groups {
-        Groups::of(match self {
-            Self::Iknp => 1,
-            Self::SoftSpoken2 => 2,
-            Self::SoftSpoken4 => 4,
-            Self::SoftSpoken8 => 8,
-        })
+    /// What runs.
+    pub(crate) fn kind(self) -> Kind {
+        match self {
+            Self::Iknp => Kind::SoftSpoken(Groups::of(1)),
+            Self::SoftSpoken2 => Kind::SoftSpoken(Groups::of(2)),
+            Self::SoftSpoken4 => Kind::SoftSpoken(Groups::of(4)),
+            Self::SoftSpoken8 => Kind::SoftSpoken(Groups::of(8)),
+            Self::Ferret => Kind::Ferret(params::B12),
+            Self::FerretSmall => Kind::Ferret(params::B11),
+            Self::FerretLarge => Kind::Ferret(params::B13),
+        }
     }
 
     /// Traffic of [`OtExtension::setup_with`], the same for both parties.
     pub fn setup_traffic(self) -> Traffic {
-        let trees = self.groups().setup_bytes();
+        let trees = self.kind().tree_bytes();
         let bytes = (BASE_BYTES + trees) as u64;
         Traffic {
             sent: bytes,
@@ -116,31 +139,30 @@ pub fn extend_bytes(n: usize) -> u64 {
 /// OT extension in both directions.
 pub struct OtExtension {
     flavour: OtFlavour,
-    sender: Half<softspoken::Sender>,
-    receiver: Half<softspoken::Receiver>,
+    engine: Engine,
+    sends: Tweaks,
+    receives: Tweaks,
 }
 
-/// One direction: the extension, and what makes pads of its rows.
-struct Half<E> {
-    extension: E,
+/// What makes pads of one direction's rows.
+struct Tweaks {
     hash: Arc<PadHash>,
     /// Index in this connection and direction of the next OT: the tweak. It only grows.
     index: u64,
 }
 
-impl<E> Half<E> {
-    fn new(extension: E, hash: PadHash) -> Self {
+impl Tweaks {
+    fn new(session: &[u8; 32], direction: Direction) -> Self {
         Self {
-            extension,
-            hash: Arc::new(hash),
+            hash: Arc::new(PadHash::new(session, direction)),
             index: 0,
         }
     }
 
-    fn reserve(&mut self, n: usize) -> u64 {
+    fn reserve(&mut self, n: usize) -> (Arc<PadHash>, u64) {
         let first = self.index;
         self.index += n as u64;
-        first
+        (Arc::clone(&self.hash), first)
     }
 }
 
@@ -164,7 +186,7 @@ impl OtExtension {
         let (setup, mine) = Setup::start(role, flavour, rng);
         let theirs = chan.exchange(&mine, BASE_BYTES)?;
         let (keys, mine) = setup.base_done(&mine, &theirs)?;
-        let theirs = chan.exchange(&mine, flavour.groups().setup_bytes())?;
+        let theirs = chan.exchange(&mine, flavour.kind().tree_bytes())?;
         keys.finish(&theirs)
     }
 
@@ -196,7 +218,11 @@ impl OtExtension {
         self.run(chan, n_send, Choices::Random, vec![0; n_receive])
     }
 
-    /// Chunk by chunk, so that messages pass in bounded memory.
+    /// Lets each of our two roles use this many threads where the flavour can (Ferret can).
+    pub fn set_threads(&mut self, threads: usize) {
+        self.engine.set_threads(threads);
+    }
+
     fn run(
         &mut self,
         chan: &mut Channel,
@@ -206,34 +232,10 @@ impl OtExtension {
     ) -> Result<(RotSender, RotReceiver), OtError> {
         let n_receive = choices.len();
         let mut choices = Secret::new(choices);
-        let mut sent = Secret::with_capacity(n_send);
-        let mut received = Secret::with_capacity(n_receive);
-        if n_send + n_receive > 0 {
-            chan.begin_exchange();
-        }
-        let mut pieces = choices.chunks_mut(CHUNK);
-        let mut columns = Vec::new();
-        loop {
-            let piece = pieces.next();
-            let n = CHUNK.min(n_send - sent.len());
-            if piece.is_none() && n == 0 {
-                break;
-            }
-            if let Some(choices) = piece {
-                columns.clear();
-                let extension = &mut self.receiver.extension;
-                extension.extend(mode, choices, &mut columns, &mut received);
-                chan.put(&columns)?;
-            }
-            let due = self.sender.extension.message_bytes(n, mode);
-            let theirs = chan.get(due as usize)?;
-            self.sender.extension.extend(n, mode, &theirs, &mut sent)?;
-        }
-        let delta = self.sender.extension.delta();
-        let first = self.sender.reserve(n_send);
-        let sent = RotSender::new(Arc::clone(&self.sender.hash), first, delta, sent);
-        let first = self.receiver.reserve(n_receive);
-        let hash = Arc::clone(&self.receiver.hash);
+        let (sent, received) = self.engine.extend(chan, n_send, mode, &mut choices)?;
+        let (hash, first) = self.sends.reserve(n_send);
+        let sent = RotSender::new(hash, first, self.engine.delta(), sent);
+        let (hash, first) = self.receives.reserve(n_receive);
         Ok((sent, RotReceiver::new(hash, first, choices, received)))
     }
 }
@@ -260,7 +262,12 @@ impl Setup {
         let mut nonce = [0; NONCE];
         rng.fill_bytes(&mut nonce);
         let context = base_context(role, &nonce);
-        let (delta, base_receiver, points) = softspoken::start_sender(&context, rng);
+        let mut delta = Zeroizing::new([0; 16]);
+        rng.fill_bytes(&mut *delta);
+        // Ferret keeps choice bits in the lowest bit.
+        let ferret = matches!(flavour.kind(), Kind::Ferret(_));
+        let delta = Zeroizing::new(u128::from_le_bytes(*delta) | u128::from(ferret));
+        let (base_receiver, points) = softspoken::start_sender(*delta, &context, rng);
         let (base_sender, point) = BaseSender::start(rng);
         let mut message = Vec::with_capacity(BASE_BYTES);
         message.extend_from_slice(HELLO);
@@ -299,7 +306,17 @@ impl Setup {
             KAPPA,
             hello.points,
         )?;
-        let (receiver, trees) = softspoken::Receiver::new(self.flavour.groups(), &pairs);
+        let (receiver, trees) = match self.flavour.kind() {
+            Kind::SoftSpoken(groups) => {
+                let (receiver, trees) = softspoken::Receiver::new(groups, &pairs);
+                (Receiver::SoftSpoken(receiver), trees)
+            }
+            Kind::Ferret(main) => {
+                let keys = ferret::Keys::new(&session, self.role.peer().sends());
+                let receiver = ferret::Receiver::new(main, &pairs, keys);
+                (Receiver::Ferret(receiver), Vec::new())
+            }
+        };
         let keys = Keys {
             role: self.role,
             flavour: self.flavour,
@@ -319,18 +336,34 @@ struct Keys {
     session: [u8; 32],
     delta: Zeroizing<u128>,
     seeds: Zeroizing<Vec<u128>>,
-    receiver: softspoken::Receiver,
+    receiver: Receiver,
+}
+
+enum Receiver {
+    SoftSpoken(softspoken::Receiver),
+    Ferret(ferret::Receiver),
 }
 
 impl Keys {
     fn finish(self, trees: &[u8]) -> Result<OtExtension, OtError> {
-        let groups = self.flavour.groups();
-        let sender = softspoken::Sender::new(groups, *self.delta, &self.seeds, trees)?;
-        let hash = |role: Role| PadHash::new(&self.session, role.sends());
+        let sends = self.role.sends();
+        let engine = match (self.flavour.kind(), self.receiver) {
+            (Kind::SoftSpoken(groups), Receiver::SoftSpoken(receiver)) => {
+                let sender = softspoken::Sender::new(groups, *self.delta, &self.seeds, trees)?;
+                Engine::SoftSpoken(sender, receiver)
+            }
+            (Kind::Ferret(main), Receiver::Ferret(receiver)) => {
+                let keys = ferret::Keys::new(&self.session, sends);
+                let sender = ferret::Sender::new(main, *self.delta, &self.seeds, keys);
+                Engine::Ferret(sender, receiver)
+            }
+            _ => unreachable!("the receiver is of its flavour's kind"),
+        };
         Ok(OtExtension {
             flavour: self.flavour,
-            sender: Half::new(sender, hash(self.role)),
-            receiver: Half::new(self.receiver, hash(self.role.peer())),
+            engine,
+            sends: Tweaks::new(&self.session, sends),
+            receives: Tweaks::new(&self.session, self.role.peer().sends()),
         })
     }
 }

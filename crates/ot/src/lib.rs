@@ -10,6 +10,7 @@
 //! | [`base_ot`] | public-key OT on Ristretto | endemic OT, eprint 2019/706 |
 //! | [`hash`] | tweakable correlation-robust hash | TMMO, eprint 2019/074 |
 //! | [`softspoken`] | OT extension, sans-IO | IKNP, CRYPTO 2003; SoftSpokenOT, eprint 2022/192 |
+//! | `ferret` | silent OT extension, sans-IO | Ferret, eprint 2020/924; Half-Tree, eprint 2022/1431 |
 //! | [`extension`] | both directions over a channel | |
 //! | [`rot`] | random OTs, each usable once | |
 //! | [`cot`], [`one_of_n`], [`triples`] | correlations, derandomised online | |
@@ -29,8 +30,10 @@ pub mod base_ot;
 pub mod channel;
 mod cipher;
 pub mod cot;
+mod engine;
 mod error;
 pub mod extension;
+mod ferret;
 mod ggm;
 pub mod hash;
 mod meter;

@@ -99,18 +99,14 @@ impl Groups {
     }
 }
 
-/// Draws `Delta` and runs the base OTs with its complement as choices.
+/// Starts the base OTs of a sender: the complement of `delta` is its choices.
 pub(crate) fn start_sender(
+    delta: u128,
     context: &[u8; 32],
     rng: &mut impl CryptoRng,
-) -> (Zeroizing<u128>, BaseReceiver, Vec<u8>) {
-    let mut delta = Zeroizing::new([0; 16]);
-    rng.fill_bytes(&mut *delta);
-    let delta = Zeroizing::new(u128::from_le_bytes(*delta));
-    let choices: Zeroizing<Vec<bool>> =
-        Zeroizing::new((0..KAPPA).map(|j| *delta >> j & 1 == 0).collect());
-    let (base, message) = BaseReceiver::start(context, &choices, rng);
-    (delta, base, message)
+) -> (BaseReceiver, Vec<u8>) {
+    let choices = Zeroizing::new((0..KAPPA).map(|j| delta >> j & 1 == 0).collect::<Vec<_>>());
+    BaseReceiver::start(context, &choices, rng)
 }
 
 /// The sender of the extension, keyed.
@@ -285,7 +281,7 @@ impl Scratch {
     /// Column `start + b` becomes the sum of the leaves whose position has bit `b`, and `sum`
     /// that of all. Position 0 of the sender's leaves is meaningless and only reaches `sum`.
     ///
-    /// A whole number of [`FOLD_BLOCKS`] is computed, so a little more than `blocks` of the
+    /// A whole number of `FOLD_BLOCKS` is computed, so a little more than `blocks` of the
     /// streams; nobody sees what is beyond.
     fn fold(&mut self, start: usize, k: usize, blocks: usize, counter: u64, leaves: &[Cipher]) {
         let blocks = blocks.next_multiple_of(FOLD_BLOCKS);

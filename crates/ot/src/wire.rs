@@ -72,7 +72,7 @@ pub fn unpack_bits(bytes: &[u8], n: usize) -> Result<Vec<bool>, WireError> {
     Ok((0..n).map(|i| bytes[i / 8] >> (i % 8) & 1 == 1).collect())
 }
 
-fn check_len(bytes: &[u8], expected: usize) -> Result<(), WireError> {
+pub(crate) fn check_len(bytes: &[u8], expected: usize) -> Result<(), WireError> {
     if bytes.len() == expected {
         return Ok(());
     }
@@ -82,7 +82,7 @@ fn check_len(bytes: &[u8], expected: usize) -> Result<(), WireError> {
     })
 }
 
-fn check_padding(bytes: &[u8], n: usize) -> Result<(), WireError> {
+pub(crate) fn check_padding(bytes: &[u8], n: usize) -> Result<(), WireError> {
     match (n % 8, bytes.last()) {
         (0, _) | (_, None) => Ok(()),
         (used, Some(last)) if last >> used == 0 => Ok(()),

@@ -146,6 +146,10 @@ fn traffic_a_random_ot_is_within_the_issue() {
     assert!(bits(OtFlavour::Iknp) <= 128.1);
     assert!(bits(OtFlavour::SoftSpoken4) <= 32.1);
     assert!(bits(OtFlavour::SoftSpoken8) <= 16.1);
+    // Random choices, and the bootstrap counted.
+    let mut meter = OtMeter::new(OtFlavour::Ferret);
+    let traffic = meter.setup() + meter.extend_random(0, n);
+    assert!(traffic.total() as f64 * 8.0 / n as f64 <= 1.0);
     assert_eq!(extend_bytes(0), 0);
     assert_eq!(extend_bytes(1), 128);
     assert_eq!(extend_bytes(8), 128);

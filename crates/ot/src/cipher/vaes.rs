@@ -5,7 +5,8 @@
 
 use std::arch::x86_64::{
     __m128i, __m512i, _mm_aeskeygenassist_si128, _mm512_add_epi64, _mm512_aesenc_epi128,
-    _mm512_aesenclast_epi128, _mm512_broadcast_i32x4, _mm512_setzero_si512, _mm512_xor_si512,
+    _mm512_aesenclast_epi128, _mm512_and_si512, _mm512_broadcast_i32x4, _mm512_setzero_si512,
+    _mm512_shuffle_epi32, _mm512_xor_si512,
 };
 
 /// Registers under way at once: enough to hide the latency of a round.
@@ -46,6 +47,11 @@ impl Detected {
     pub(crate) fn tmmo(self, keys: &RoundKeys, high: u64, low: u64, rows: &mut [u128]) {
         // SAFETY: as above.
         unsafe { tmmo(keys, high, low, rows) }
+    }
+
+    pub(crate) fn grow(self, keys: &RoundKeys, left: &mut [u128], right: &mut [u128]) -> [u128; 2] {
+        // SAFETY: as above.
+        unsafe { grow(keys, left, right) }
     }
 
     pub(crate) fn fold<const L: usize>(
@@ -208,6 +214,76 @@ fn tmmo(keys: &RoundKeys, high: u64, low: u64, rows: &mut [u128]) {
     }
     let keys = spread(keys);
     in_registers!(rows, step, &keys, high, low);
+}
+
+#[target_feature(enable = "avx512f,vaes")]
+fn grow(keys: &RoundKeys, left: &mut [u128], right: &mut [u128]) -> [u128; 2] {
+    #[inline]
+    #[target_feature(enable = "avx512f,vaes")]
+    fn step<const N: usize>(
+        keys: &Keys,
+        sums: &mut [__m512i; 2],
+        left: &mut [u128],
+        right: &mut [u128],
+    ) {
+        let parents = load::<N>(left);
+        let high: __m512i = bytemuck::cast([0, u64::MAX, 0, u64::MAX, 0, u64::MAX, 0, u64::MAX]);
+        let mut masks = parents;
+        for mask in &mut masks {
+            let swapped = _mm512_shuffle_epi32::<0b01_00_11_10>(*mask);
+            *mask = _mm512_xor_si512(swapped, _mm512_and_si512(*mask, high));
+        }
+        let mut lefts = masks;
+        rounds(keys, &mut lefts);
+        let mut rights = parents;
+        for r in 0..N {
+            lefts[r] = _mm512_xor_si512(lefts[r], masks[r]);
+            rights[r] = _mm512_xor_si512(rights[r], lefts[r]);
+            sums[0] = _mm512_xor_si512(sums[0], lefts[r]);
+            sums[1] = _mm512_xor_si512(sums[1], rights[r]);
+        }
+        store(&lefts, left);
+        store(&rights, right);
+    }
+    let keys = spread(keys);
+    let mut sums = [_mm512_setzero_si512(); 2];
+    let (mut wide_left, mut wide_right) = (
+        left.chunks_exact_mut(WIDE * LANES),
+        right.chunks_exact_mut(WIDE * LANES),
+    );
+    for (left, right) in wide_left.by_ref().zip(wide_right.by_ref()) {
+        step::<WIDE>(&keys, &mut sums, left, right);
+    }
+    let (mut left, mut right) = (
+        wide_left.into_remainder().chunks_exact_mut(LANES),
+        wide_right.into_remainder().chunks_exact_mut(LANES),
+    );
+    for (left, right) in left.by_ref().zip(right.by_ref()) {
+        step::<1>(&keys, &mut sums, left, right);
+    }
+    let mut sums = sums.map(|sum| {
+        let lanes: [u128; LANES] = bytemuck::cast(sum);
+        lanes[0] ^ lanes[1] ^ lanes[2] ^ lanes[3]
+    });
+    let (left, right) = (left.into_remainder(), right.into_remainder());
+    let n = left.len();
+    if n > 0 {
+        let (mut lefts, mut rights) = ([0; LANES], [0; LANES]);
+        lefts[..n].copy_from_slice(left);
+        step::<1>(
+            &keys,
+            &mut [_mm512_setzero_si512(); 2],
+            &mut lefts,
+            &mut rights,
+        );
+        left.copy_from_slice(&lefts[..n]);
+        right.copy_from_slice(&rights[..n]);
+        for j in 0..n {
+            sums[0] ^= lefts[j];
+            sums[1] ^= rights[j];
+        }
+    }
+    sums
 }
 
 /// Registers for each leaf; `FOLD_BLOCKS` blocks.
