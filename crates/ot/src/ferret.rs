@@ -98,7 +98,14 @@ impl Sender {
             let params = self.feed.schedule.params(i);
             let (secret, inputs) = self.feed.split_input(params);
             let cipher = self.feed.keys.trees(i);
-            let trees = SenderTrees::start(&cipher, params, self.delta(), &inputs, &mut message);
+            let trees = SenderTrees::start(
+                &cipher,
+                params,
+                self.delta(),
+                &inputs,
+                self.feed.threads,
+                &mut message,
+            );
             self.feed.push(i, cipher, secret, trees);
         }
         message
@@ -360,22 +367,41 @@ impl SenderTrees {
         params: Params,
         delta: u128,
         inputs: &[u128],
+        threads: usize,
         message: &mut Vec<u8>,
     ) -> Self {
-        let mut roots = Secret::with_capacity(params.t);
-        let mut nodes = Secret::zeros(params.leaves());
-        message.reserve(params.message_bytes());
-        for q in inputs.chunks_exact(params.depth as usize) {
-            roots.push(q[0]);
-            let mut pads = q[1..].iter();
-            tree::send(cipher, delta, q[0], &mut nodes, |sum| {
-                let pad = pads.next().expect("one input a level");
-                message.extend_from_slice(&(sum ^ pad).to_le_bytes());
-            });
-        }
+        let depth = params.depth as usize;
+        let start = message.len();
+        message.resize(start + params.message_bytes(), 0);
+        let share = params.t.div_ceil(threads.max(1));
+        let sums = |inputs: &[u128], message: &mut [u8]| {
+            let mut nodes = Secret::zeros(params.leaves());
+            let mut blocks = message.chunks_exact_mut(16);
+            for q in inputs.chunks_exact(depth) {
+                let mut pads = q[1..].iter();
+                tree::send(cipher, delta, q[0], &mut nodes, |sum| {
+                    let pad = pads.next().expect("one input a level");
+                    let block = blocks.next().expect("one block a level");
+                    block.copy_from_slice(&(sum ^ pad).to_le_bytes());
+                });
+            }
+        };
+        let sums = &sums;
+        std::thread::scope(|scope| {
+            let mut pieces = inputs
+                .chunks(share * depth)
+                .zip(message[start..].chunks_mut(share * (depth - 1) * 16));
+            let first = pieces.next();
+            for (inputs, message) in pieces {
+                scope.spawn(move || sums(inputs, message));
+            }
+            if let Some((inputs, message)) = first {
+                sums(inputs, message);
+            }
+        });
         Self {
             delta: Secret::new(vec![delta]),
-            roots,
+            roots: Secret::new(inputs.iter().copied().step_by(depth).collect()),
         }
     }
 }

@@ -70,6 +70,12 @@ impl RotSender {
         pads
     }
 
+    /// Calls `use_pads(k, pad_0, pad_1)` with 128 bits of both pads of the `k`-th OT, in order: as
+    /// [`Self::into_pads`], without storing them.
+    pub fn for_each_pad(self, use_pads: impl FnMut(usize, u128, u128)) {
+        self.for_each(use_pads);
+    }
+
     /// Calls `use_pads(k, pad_0, pad_1)` for the first pad blocks of the `k`-th OT, in order.
     pub(crate) fn for_each(&self, mut use_pads: impl FnMut(usize, u128, u128)) {
         self.for_each_batch(|start, zero, one| {
@@ -184,6 +190,12 @@ impl RotReceiver {
         pads.extend_from_slice(self.rows.left());
         self.rows.hash.first_blocks(self.rows.first, &mut pads);
         pads
+    }
+
+    /// Calls `use_pad(k, choice, pad)` with choice bit and 128 bits of the pad of the `k`-th OT, in
+    /// order: as [`Self::into_pads`], without storing them.
+    pub fn for_each_pad(self, use_pad: impl FnMut(usize, u8, u128)) {
+        self.for_each(use_pad);
     }
 
     /// The choice bits left, one a byte.
