@@ -205,8 +205,8 @@ pub struct TermsArgs {
     /// What the client learns
     #[arg(long, value_enum, default_value_t = RevealArg::Logits)]
     pub reveal: RevealArg,
-    /// OT extension: fewer bytes or less computation
-    #[arg(long, value_enum, default_value_t = OtArg::Softspoken8)]
+    /// OT extension
+    #[arg(long, value_enum, default_value_t = OtArg::Auto)]
     pub ot: OtArg,
 }
 
@@ -220,6 +220,8 @@ pub enum RevealArg {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum OtArg {
+    /// Whatever sends the fewest bytes in this session
+    Auto,
     /// 128 bits an OT
     Iknp,
     /// 64 bits an OT
@@ -228,11 +230,13 @@ pub enum OtArg {
     Softspoken4,
     /// 16 bits an OT
     Softspoken8,
+    /// Below half a bit an OT, after a start-up
+    Ferret,
 }
 
 impl Default for TermsArgs {
     fn default() -> Self {
-        Self { reveal: RevealArg::Logits, ot: OtArg::Softspoken8 }
+        Self { reveal: RevealArg::Logits, ot: OtArg::Auto }
     }
 }
 
@@ -244,10 +248,12 @@ impl From<TermsArgs> for Terms {
                 RevealArg::Class => Reveal::Class,
             },
             flavour: match args.ot {
-                OtArg::Iknp => Flavour::Iknp,
-                OtArg::Softspoken2 => Flavour::SoftSpoken2,
-                OtArg::Softspoken4 => Flavour::SoftSpoken4,
-                OtArg::Softspoken8 => Flavour::SoftSpoken8,
+                OtArg::Auto => None,
+                OtArg::Iknp => Some(Flavour::Iknp),
+                OtArg::Softspoken2 => Some(Flavour::SoftSpoken2),
+                OtArg::Softspoken4 => Some(Flavour::SoftSpoken4),
+                OtArg::Softspoken8 => Some(Flavour::SoftSpoken8),
+                OtArg::Ferret => Some(Flavour::Ferret),
             },
         }
     }

@@ -6,8 +6,10 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
+use copriv_infer2pc::session::predict_setup;
 use copriv_infer2pc::{Report, Reveal, Terms};
 use copriv_model::{Model, execute, file};
+use copriv_plan::Flavour;
 use copriv_train::data::Images;
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +42,8 @@ pub struct Evaluation {
     pub mismatched: usize,
     /// Whether bytes and rounds, layer by layer, equal the plan's.
     pub as_planned: bool,
+    /// What made the random OTs.
+    pub ot: Flavour,
     /// Measured traffic and time.
     pub report: Report,
 }
@@ -93,6 +97,7 @@ fn compare(
     outputs: &[Vec<i64>],
     report: Report,
 ) -> Result<Evaluation> {
+    let plan = terms.plan(&model.graph, outputs.len() as u32)?;
     let (mut correct, mut integer_correct, mut mismatched) = (0, 0, 0);
     for (i, output) in outputs.iter().enumerate() {
         let input = model.graph.quantise_image(&images.interleaved(i), images.side, images.side)?;
@@ -113,8 +118,9 @@ fn compare(
         accuracy: percent(correct),
         integer_accuracy: percent(integer_correct),
         mismatched,
-        as_planned: report.inference == terms.plan(&model.graph)?.predict()
-            && report.setup == terms.predict_setup(&model.graph)?,
+        ot: plan.flavour,
+        as_planned: report.total == plan.predict_session(outputs.len() as u64)
+            && report.setup == predict_setup(&model.graph, plan.flavour)?,
         report,
     })
 }

@@ -85,6 +85,7 @@ pub fn extension(flavour: Flavour) -> OtFlavour {
         Flavour::SoftSpoken2 => OtFlavour::SoftSpoken2,
         Flavour::SoftSpoken4 => OtFlavour::SoftSpoken4,
         Flavour::SoftSpoken8 => OtFlavour::SoftSpoken8,
+        Flavour::Ferret => OtFlavour::Ferret,
     }
 }
 

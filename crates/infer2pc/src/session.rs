@@ -1,9 +1,10 @@
 //! A connection from hello to result.
 //!
 //! ```text
-//! client -> server   "copriv01", what to reveal, which OT, number of inferences
-//! server -> client   the public graph (length, JSON), hash of the server's plan
-//! client -> server   hash of the client's plan
+//! client -> server   "copriv01", what to reveal, number of inferences
+//! server -> client   the public graph (length, JSON)
+//! client -> server   which OT extension, hash of its plan
+//! server -> client   hash of its plan
 //! both               base OTs
 //! then, for each inference, offline and online
 //! ```
@@ -25,7 +26,7 @@ use crate::error::{Error, Result};
 use crate::party::{Party, extension};
 
 const MAGIC: &[u8; 8] = b"copriv01";
-const HELLO_BYTES: usize = MAGIC.len() + 2 + 4;
+const HELLO_BYTES: usize = MAGIC.len() + 1 + 4;
 const HASH_BYTES: usize = 32;
 /// A longer graph is refused before it is read.
 const MAX_GRAPH_BYTES: usize = 16 << 20;
@@ -41,13 +42,13 @@ pub enum Reveal {
     Class,
 }
 
-/// What the client asks for in its hello.
+/// What the client asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Terms {
     /// What it learns.
     pub reveal: Reveal,
-    /// What makes the random OTs.
-    pub flavour: Flavour,
+    /// What makes the random OTs; `None` takes what sends the fewest bytes in this session.
+    pub flavour: Option<Flavour>,
 }
 
 impl Terms {
@@ -55,27 +56,44 @@ impl Terms {
     ///
     /// # Errors
     /// A graph that cannot be planned.
-    pub fn plan(&self, graph: &Graph) -> Result<Plan> {
-        Ok(match self.reveal {
-            Reveal::Logits => Plan::new(graph, self.flavour)?,
-            Reveal::Class => Plan::new(&graph.with_argmax()?, self.flavour)?,
-        })
+    pub fn plan(&self, graph: &Graph, inferences: u32) -> Result<Plan> {
+        // A longer session costs about the same an inference.
+        const FEW: u64 = 32;
+        let candidates = self.flavour.map_or(Flavour::ALL.to_vec(), |f| vec![f]);
+        let mut best: Option<(u64, Plan)> = None;
+        for flavour in candidates {
+            let plan = plan_for(graph, self.reveal, flavour)?;
+            let setup = extension(flavour).setup_traffic();
+            let bytes = setup.total() + plan.predict_session(u64::from(inferences).min(FEW)).total_bytes();
+            if best.as_ref().is_none_or(|(least, _)| bytes < *least) {
+                best = Some((bytes, plan));
+            }
+        }
+        best.map(|(_, plan)| plan).ok_or_else(|| Error::Usage("no OT extension to choose from".into()))
     }
+}
 
-    /// The set-up traffic that [`Client::connect`] causes on these terms.
-    ///
-    /// # Errors
-    /// None in practice; the serialiser's if it fails.
-    pub fn predict_setup(&self, graph: &Graph) -> Result<Traffic> {
-        let ot = extension(self.flavour).setup_traffic();
-        let flows = [
-            Flow::Up(HELLO_BYTES as u64),
-            Flow::Down((4 + file::graph_to_json(graph)?.len() + HASH_BYTES) as u64),
-            Flow::Up(HASH_BYTES as u64),
-        ];
-        let base = Traffic { up: ot.sent, down: ot.received, rounds: ot.rounds };
-        Ok(Meter::new().count(&flows) + base)
-    }
+/// The set-up traffic that [`Client::connect`] causes.
+///
+/// # Errors
+/// None in practice; the serialiser's if it fails.
+pub fn predict_setup(graph: &Graph, flavour: Flavour) -> Result<Traffic> {
+    let ot = extension(flavour).setup_traffic();
+    let flows = [
+        Flow::Up(HELLO_BYTES as u64),
+        Flow::Down((4 + file::graph_to_json(graph)?.len()) as u64),
+        Flow::Up((1 + HASH_BYTES) as u64),
+        Flow::Down(HASH_BYTES as u64),
+    ];
+    let base = Traffic { up: ot.sent, down: ot.received, rounds: ot.rounds };
+    Ok(Meter::new().count(&flows) + base)
+}
+
+fn plan_for(graph: &Graph, reveal: Reveal, flavour: Flavour) -> Result<Plan> {
+    Ok(match reveal {
+        Reveal::Logits => Plan::new(graph, flavour)?,
+        Reveal::Class => Plan::new(&graph.with_argmax()?, flavour)?,
+    })
 }
 
 /// Traffic and time of a session so far.
@@ -83,8 +101,8 @@ impl Terms {
 pub struct Report {
     /// Handshake and base OTs.
     pub setup: Traffic,
-    /// Of the last inference, by layer.
-    pub inference: Prediction,
+    /// Of all inferences, by layer.
+    pub total: Prediction,
     /// Inferences done.
     pub inferences: u64,
     /// Seconds of all of it, by phase: set-up, offline, online.
@@ -128,17 +146,17 @@ impl<'m> Server<'m> {
             1 => Reveal::Class,
             other => return Err(Error::PeerMisbehaved(format!("it asks to reveal {other}"))),
         };
-        let Some(&flavour) = Flavour::ALL.get(usize::from(rest[1])) else {
-            return Err(Error::PeerMisbehaved(format!("it asks for OT number {}", rest[1])));
-        };
-        let inferences = u32::from_le_bytes([rest[2], rest[3], rest[4], rest[5]]);
-        let terms = Terms { reveal, flavour };
-        let plan = terms.plan(&model.graph)?;
+        let inferences = u32::from_le_bytes([rest[1], rest[2], rest[3], rest[4]]);
         let graph = file::graph_to_json(&model.graph)?;
         channel.send(&(graph.len() as u32).to_le_bytes())?;
         channel.send(graph.as_bytes())?;
+        let choice = channel.recv(1 + HASH_BYTES)?;
+        let Some(&flavour) = Flavour::ALL.get(usize::from(choice[0])) else {
+            return Err(Error::PeerMisbehaved(format!("it asks for OT number {}", choice[0])));
+        };
+        let plan = plan_for(&model.graph, reveal, flavour)?;
         channel.send(&plan.hash())?;
-        if channel.recv(HASH_BYTES)? != plan.hash() {
+        if choice[1..] != plan.hash() {
             return Err(Error::PeerIncompatible("its plan differs from ours".into()));
         }
         let core = Core::connect(channel, Role::Server, plan, start)?;
@@ -182,7 +200,7 @@ impl Client {
     pub fn connect(mut channel: Channel, terms: Terms, inferences: u32) -> Result<Self> {
         let start = Instant::now();
         channel.send(MAGIC)?;
-        channel.send(&[u8::from(terms.reveal == Reveal::Class), terms.flavour as u8])?;
+        channel.send(&[u8::from(terms.reveal == Reveal::Class)])?;
         channel.send(&inferences.to_le_bytes())?;
         let length = channel.recv(4)?;
         let length = u32::from_le_bytes([length[0], length[1], length[2], length[3]]) as usize;
@@ -190,14 +208,14 @@ impl Client {
             return Err(Error::PeerMisbehaved(format!("its model description has {length} bytes")));
         }
         let text = channel.recv(length)?;
-        let theirs = channel.recv(HASH_BYTES)?;
         let text =
             String::from_utf8(text).map_err(|_| Error::PeerMisbehaved("its model is no text".into()))?;
         let graph = file::graph_from_json(&text).map_err(Error::PeerIncompatible)?;
         graph.validate().map_err(|e| Error::PeerMisbehaved(e.to_string()))?;
-        let plan = terms.plan(&graph)?;
+        let plan = terms.plan(&graph, inferences)?;
+        channel.send(&[plan.flavour as u8])?;
         channel.send(&plan.hash())?;
-        if theirs != plan.hash() {
+        if channel.recv(HASH_BYTES)? != plan.hash() {
             return Err(Error::PeerIncompatible("its plan differs from ours".into()));
         }
         let core = Core::connect(channel, Role::Client, plan, start)?;
@@ -249,7 +267,6 @@ impl Core {
 
     fn offline(&mut self, weights: Option<&copriv_model::Weights>) -> Result<Material> {
         let start = Instant::now();
-        self.measured = Measured::default();
         let material = engine::offline(&mut self.party, &self.plan, weights, &mut self.measured)?;
         self.report.seconds[1] += seconds(start.elapsed());
         Ok(material)
@@ -265,7 +282,7 @@ impl Core {
         let party = &mut self.party;
         let result =
             engine::online(party, &self.plan, weights, material, input, &mut self.measured, |_, _| {})?;
-        self.report.inference = self.measured.prediction();
+        self.report.total = self.measured.prediction();
         self.report.inferences += 1;
         self.report.seconds[2] += seconds(start.elapsed());
         Ok(result)

@@ -129,7 +129,7 @@ fn a_flipped_byte_never_panics() {
     // the parties are semi-honest.
     for at in (0..46).chain((46..6000).step_by(397)) {
         let (server, client) = through(Tamper::Flip(at), Tamper::None);
-        if at < 9 || at == 9 || (14..46).contains(&at) {
+        if at < 9 || (13..46).contains(&at) {
             assert!(server.is_err() || client.is_err(), "upstream byte {at}");
         }
         let _ = through(Tamper::None, Tamper::Flip(at));
@@ -156,7 +156,6 @@ fn graphs_that_do_not_validate_are_refused() {
         let text = text.replace(from, to);
         server.send(&(text.len() as u32).to_le_bytes()).unwrap();
         server.send(text.as_bytes()).unwrap();
-        server.send(&[0; 32]).unwrap();
         server.flush().unwrap();
         assert!(Client::connect(client, Terms::default(), 1).is_err());
     }

@@ -194,12 +194,26 @@ fn shares_of_a_comparison_are_balanced() {
 
 #[test]
 fn the_plan_knows_the_sizes_of_oblivious_transfers() {
+    use copriv_plan::ot::{Choices, OtMeter, Ots};
+    use copriv_plan::traffic::{Meter, Traffic};
     let mut rng = StdRng::seed_from_u64(6);
-    for n in (0..300).chain((0..200).map(|_| rng.random_range(300..10_000_000))) {
-        for flavour in copriv_plan::Flavour::ALL {
-            let mut meter = copriv_ot::OtMeter::new(copriv_infer2pc::extension(flavour));
-            assert_eq!(flavour.chosen(n as u64), meter.extend(0, n).sent, "{n} chosen, {flavour:?}");
-            assert_eq!(flavour.random(n as u64), meter.extend_random(0, n).sent, "{n} random, {flavour:?}");
+    for flavour in copriv_plan::Flavour::ALL {
+        let mut theirs = copriv_ot::OtMeter::new(copriv_infer2pc::extension(flavour));
+        let mut ours = OtMeter::new(flavour);
+        for call in 0..500u64 {
+            let limit = 10u64.pow(rng.random_range(0..8));
+            let (s, c) =
+                (rng.random_range(0..=limit), if call % 3 == 0 { 0 } else { rng.random_range(0..=limit) });
+            let choices = if call % 2 == 0 { Choices::Random } else { Choices::Chosen };
+            let ots = Ots { server_sends: s, client_sends: c };
+            // The client's view: it receives what the server sends.
+            let expected = match choices {
+                Choices::Random => theirs.extend_random(c as usize, s as usize),
+                Choices::Chosen => theirs.extend(c as usize, s as usize),
+            };
+            let expected = Traffic { up: expected.sent, down: expected.received, rounds: expected.rounds };
+            let got = Meter::new().count(&ours.extend(ots, choices));
+            assert_eq!(got, expected, "{flavour:?}, call {call}: {ots:?} {choices:?}");
         }
     }
 }

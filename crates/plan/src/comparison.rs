@@ -2,7 +2,7 @@
 //! 1-of-2^m OT, joined by an AND tree.
 
 use crate::ot::{Flavour, Ots, packed};
-use crate::traffic::Flow;
+use crate::traffic::{Flow, Meter};
 
 /// `1{x > y}` for `bits`-bit integers, x at the server, y at the client, XOR-shared.
 ///
@@ -32,7 +32,7 @@ impl Comparison {
     pub fn new(bits: u32, flavour: Flavour) -> Self {
         (1..=4)
             .map(|m| Self::with_digits(bits, m))
-            .min_by_key(|c| c.bits_per_element(flavour))
+            .min_by_key(|c| c.millibits(flavour))
             .unwrap_or_else(|| Self::with_digits(bits, 4))
     }
 
@@ -83,13 +83,13 @@ impl Comparison {
         flows
     }
 
-    /// Offline and online bits of one comparison, what the digit size is chosen by.
-    fn bits_per_element(&self, flavour: Flavour) -> u64 {
+    /// Offline and online thousandths of a bit of one comparison: what the digit size is
+    /// chosen by.
+    fn millibits(&self, flavour: Flavour) -> u64 {
         // Enough elements for the padding of single messages to vanish.
         const MANY: u64 = 1 << 16;
-        let mut meter = crate::traffic::Meter::new();
-        let mut flows = self.flows(MANY);
-        flows.push(self.ots(MANY).extension(flavour));
-        meter.count(&flows).bytes() * 8 / MANY
+        let online = Meter::new().count(&self.flows(MANY)).bytes() * 8000 / MANY;
+        let ots = self.ots(1);
+        online + (ots.server_sends + ots.client_sends) * flavour.millibits()
     }
 }

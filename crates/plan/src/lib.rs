@@ -22,7 +22,7 @@ pub mod traffic;
 pub use comparison::Comparison;
 pub use error::PlanError;
 pub use ot::Flavour;
-pub use price::{LayerPrice, Prediction};
+pub use price::{Forecast, LayerPrice, Prediction};
 pub use product::Product;
 pub use step::{Plan, Step, StepId, StepKind};
 pub use traffic::{Flow, Traffic};

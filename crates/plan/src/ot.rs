@@ -5,8 +5,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::traffic::Flow;
 
-/// Which OT extension makes the random OTs. SoftSpokenOT (Roy, eprint 2022/192) with `k` bits a
-/// group sends `128 / k` bits an OT for `2^k / k` times the local work; `k = 1` is IKNP.
+/// Which OT extension makes the random OTs.
+///
+/// SoftSpokenOT (Roy, eprint 2022/192) with `k` bits a group sends `128 / k` bits an OT for
+/// `2^k / k` times the local work; `k = 1` is IKNP. Ferret (eprint 2020/924) makes correlated OTs
+/// in bulk from LPN, at well below one bit an OT after a start-up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Flavour {
@@ -16,34 +19,165 @@ pub enum Flavour {
     SoftSpoken2,
     /// 32 bits an OT.
     SoftSpoken4,
-    /// 16 bits an OT: the fewest bytes, and the default.
+    /// 16 bits an OT.
     #[default]
     SoftSpoken8,
+    /// 0.36 bits an OT after 0.2 MB in each direction.
+    Ferret,
+}
+
+/// Who fixes the choices of an extension.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choices {
+    /// Nobody: they are random.
+    Random,
+    /// The receiver.
+    Chosen,
 }
 
 impl Flavour {
     /// Every one.
-    pub const ALL: [Self; 4] = [Self::Iknp, Self::SoftSpoken2, Self::SoftSpoken4, Self::SoftSpoken8];
+    pub const ALL: [Self; 5] =
+        [Self::Iknp, Self::SoftSpoken2, Self::SoftSpoken4, Self::SoftSpoken8, Self::Ferret];
 
-    /// Bits a group, `k`.
-    pub fn group_bits(self) -> u64 {
-        match self {
-            Self::Iknp => 1,
-            Self::SoftSpoken2 => 2,
-            Self::SoftSpoken4 => 4,
-            Self::SoftSpoken8 => 8,
+    /// Thousandths of a bit on the wire that one more random OT costs in the long run.
+    pub fn millibits(self) -> u64 {
+        match self.groups() {
+            Some(groups) => 1000 * (groups.columns() - 1),
+            None => 8000 * MAIN.message_bytes() / (MAIN.output() - MAIN.input()),
         }
     }
 
-    /// Bytes from receiver to sender for `n` OTs whose choices the receiver fixes: a column of
-    /// `n` bits for each group.
-    pub fn chosen(self, n: u64) -> u64 {
-        128 / self.group_bits() * n.div_ceil(8)
+    fn groups(self) -> Option<Groups> {
+        match self {
+            Self::Iknp => Some(Groups(1)),
+            Self::SoftSpoken2 => Some(Groups(2)),
+            Self::SoftSpoken4 => Some(Groups(4)),
+            Self::SoftSpoken8 => Some(Groups(8)),
+            Self::Ferret => None,
+        }
+    }
+}
+
+/// What the extensions of one session send, call by call: Ferret sends nothing while its last
+/// iteration lasts.
+#[derive(Clone, Debug)]
+pub struct OtMeter {
+    flavour: Flavour,
+    /// OTs with the server as sender, with the client.
+    schedules: [Schedule; 2],
+}
+
+impl OtMeter {
+    /// A session after its set-up.
+    pub fn new(flavour: Flavour) -> Self {
+        Self { flavour, schedules: [Schedule::default(), Schedule::default()] }
     }
 
-    /// As [`Self::chosen`], for random choices: those that the first group gives.
-    pub fn random(self, n: u64) -> u64 {
-        (128 / self.group_bits() - 1) * n.div_ceil(8)
+    /// The messages of the next extension.
+    pub fn extend(&mut self, ots: Ots, choices: Choices) -> Vec<Flow> {
+        let [s, c] = [ots.server_sends, ots.client_sends];
+        if s + c == 0 {
+            return Vec::new();
+        }
+        if let Some(groups) = self.flavour.groups() {
+            return vec![Flow::Both {
+                up: groups.message_bytes(s, choices),
+                down: groups.message_bytes(c, choices),
+            }];
+        }
+        let [server, client] = &mut self.schedules;
+        let boot = (server.boot(s), client.boot(c));
+        let trees = (server.take(s), client.take(c));
+        let flips = match choices {
+            Choices::Random => (0, 0),
+            Choices::Chosen => (packed(s, 1), packed(c, 1)),
+        };
+        // Trees travel with the OTs, bootstrap and flips against them.
+        vec![
+            Flow::Both { up: boot.0, down: boot.1 },
+            Flow::Both { up: trees.1, down: trees.0 },
+            Flow::Both { up: flips.0, down: flips.1 },
+        ]
+    }
+}
+
+/// SoftSpoken's groups of `k` bits.
+#[derive(Clone, Copy, Debug)]
+struct Groups(u64);
+
+impl Groups {
+    fn columns(self) -> u64 {
+        128u64.div_ceil(self.0)
+    }
+
+    /// Seed trees: two blocks a level, the topmost free.
+    fn setup_bytes(self) -> u64 {
+        let last = 128 - (self.columns() - 1) * self.0;
+        32 * ((self.columns() - 1) * (self.0 - 1) + last - 1)
+    }
+
+    /// A column of `n` bits a group; random choices are what the first one gives.
+    fn message_bytes(self, n: u64, choices: Choices) -> u64 {
+        n.div_ceil(8) * (self.columns() - u64::from(choices == Choices::Random))
+    }
+}
+
+/// Ferret's LPN: `t` trees of `2^depth` leaves, a secret of `2^log_k` bits.
+#[derive(Clone, Copy, Debug)]
+struct Lpn {
+    t: u64,
+    log_k: u32,
+    depth: u64,
+}
+
+/// The first iteration, fed by a SoftSpoken extension with wide groups, and all later ones.
+const FIRST: Lpn = Lpn { t: 850, log_k: 16, depth: 10 };
+const MAIN: Lpn = Lpn { t: 1520, log_k: 18, depth: 12 };
+const BOOT: Groups = Groups(12);
+
+impl Lpn {
+    const fn input(self) -> u64 {
+        (1 << self.log_k) + self.t * self.depth
+    }
+
+    const fn output(self) -> u64 {
+        self.t << self.depth
+    }
+
+    const fn message_bytes(self) -> u64 {
+        self.t * (self.depth - 1) * 16
+    }
+}
+
+/// Iterations of one direction.
+#[derive(Clone, Debug, Default)]
+struct Schedule {
+    started: u64,
+    left: u64,
+}
+
+impl Schedule {
+    /// Bytes of the bootstrap, before the first OT.
+    fn boot(&self, n: u64) -> u64 {
+        if n == 0 || self.started > 0 {
+            return 0;
+        }
+        BOOT.setup_bytes() + BOOT.message_bytes(FIRST.input(), Choices::Random)
+    }
+
+    /// Bytes of the iterations that `n` OTs need.
+    fn take(&mut self, n: u64) -> u64 {
+        let mut bytes = 0;
+        while self.left < n {
+            let lpn = if self.started == 0 { FIRST } else { MAIN };
+            // Each iteration keeps the input of the next.
+            self.left += lpn.output() - MAIN.input();
+            self.started += 1;
+            bytes += lpn.message_bytes();
+        }
+        self.left -= n;
+        bytes
     }
 }
 
@@ -62,14 +196,14 @@ impl Ots {
         Self { server_sends: n, client_sends: 0 }
     }
 
+    /// `n` with the client as sender.
+    pub fn from_client(n: u64) -> Self {
+        Self { server_sends: 0, client_sends: n }
+    }
+
     /// `n` in each direction.
     pub fn both(n: u64) -> Self {
         Self { server_sends: n, client_sends: n }
-    }
-
-    /// The OT extension that makes them: receivers speak, both directions at once.
-    pub fn extension(&self, flavour: Flavour) -> Flow {
-        Flow::Both { up: flavour.random(self.server_sends), down: flavour.random(self.client_sends) }
     }
 }
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::comparison::Comparison;
-use crate::ot::{Flavour, Ots, packed};
+use crate::ot::{Choices, Flavour, OtMeter, Ots, packed};
 use crate::step::{Plan, Step, StepKind};
 use crate::traffic::{Flow, Meter, Traffic};
 
@@ -50,6 +50,28 @@ impl Prediction {
         &mut self.layers[at]
     }
 
+    /// Adds another inference, layer by layer.
+    pub fn add(&mut self, other: &Self) {
+        for layer in &other.layers {
+            let sum = self.layer_mut(&layer.name);
+            sum.offline += layer.offline;
+            sum.online += layer.online;
+        }
+    }
+
+    /// The mean of `n` inferences, layer by layer, rounded to whole bytes and rounds.
+    pub fn mean(&self, n: u64) -> Self {
+        let n = n.max(1);
+        let each = |v: u64| (v + n / 2) / n;
+        let mean = |t: Traffic| Traffic { up: each(t.up), down: each(t.down), rounds: each(t.rounds) };
+        let layer = |l: &LayerPrice| LayerPrice {
+            name: l.name.clone(),
+            offline: mean(l.offline),
+            online: mean(l.online),
+        };
+        Self { layers: self.layers.iter().map(layer).collect() }
+    }
+
     /// Drops layers without messages.
     pub fn without_silent_layers(mut self) -> Self {
         self.layers.retain(|l| l.offline != Traffic::default() || l.online != Traffic::default());
@@ -58,14 +80,45 @@ impl Prediction {
 }
 
 impl Plan {
-    /// The bytes and rounds of one inference: equal to what `copriv-infer2pc` measures.
+    /// The bytes and rounds of a session's first inference: equal to what `copriv-infer2pc`
+    /// measures. See [`Forecast`] for the later ones.
     pub fn predict(&self) -> Prediction {
+        Forecast::new(self).inference()
+    }
+
+    /// The bytes and rounds of a whole session.
+    pub fn predict_session(&self, inferences: u64) -> Prediction {
+        let mut forecast = Forecast::new(self);
+        let mut total = Prediction::default();
+        for _ in 0..inferences {
+            total.add(&forecast.inference());
+        }
+        total
+    }
+}
+
+/// Predicts the inferences of a session one after another: with Ferret some of them start an
+/// iteration that later ones live on.
+#[derive(Debug)]
+pub struct Forecast<'p> {
+    plan: &'p Plan,
+    ots: OtMeter,
+}
+
+impl<'p> Forecast<'p> {
+    /// A session after its set-up.
+    pub fn new(plan: &'p Plan) -> Self {
+        Self { plan, ots: OtMeter::new(plan.flavour) }
+    }
+
+    /// The next inference.
+    pub fn inference(&mut self) -> Prediction {
         let mut prediction = Prediction::default();
         let (mut offline, mut online) = (Meter::new(), Meter::new());
-        for step in &self.steps {
+        for step in &self.plan.steps {
             let layer = prediction.layer_mut(&step.layer);
-            layer.offline += offline.count(&step.offline(self.flavour));
-            layer.online += online.count(&step.online(self.flavour));
+            layer.offline += offline.count(&step.offline(self.plan.flavour, &mut self.ots));
+            layer.online += online.count(&step.online(self.plan.flavour));
         }
         prediction.without_silent_layers()
     }
@@ -97,10 +150,10 @@ impl Step {
     }
 
     /// Offline messages.
-    pub fn offline(&self, flavour: Flavour) -> Vec<Flow> {
+    pub fn offline(&self, flavour: Flavour, meter: &mut OtMeter) -> Vec<Flow> {
         match &self.kind {
-            StepKind::Product { product, .. } => product.offline(flavour),
-            _ => vec![self.ots(flavour).extension(flavour)],
+            StepKind::Product { product, .. } => product.offline(meter),
+            _ => meter.extend(self.ots(flavour), Choices::Random),
         }
     }
 

@@ -11,7 +11,7 @@ use std::ops::Range;
 use copriv_model::kernel::Geometry;
 use serde::Serialize;
 
-use crate::ot::{Flavour, packed};
+use crate::ot::{Choices, OtMeter, Ots, packed};
 use crate::traffic::Flow;
 
 /// Shape and widths of one layer's product; fixes the order of the OTs.
@@ -94,8 +94,9 @@ impl Product {
 
     /// Offline messages: for each chunk the OT extension (the server receives), then the
     /// correlated messages, one bit string a tap.
-    pub fn offline(&self, flavour: Flavour) -> Vec<Flow> {
-        let chunk = |filters: Range<usize>| {
+    pub fn offline(&self, meter: &mut OtMeter) -> Vec<Flow> {
+        let mut flows = Vec::new();
+        for filters in self.chunks() {
             let (mut ots, mut bytes) = (0, 0);
             for pixels in self.tap_pixels() {
                 let (n, bits) =
@@ -103,9 +104,10 @@ impl Product {
                 ots += n;
                 bytes += (bits * pixels).div_ceil(8);
             }
-            [Flow::Both { up: 0, down: flavour.chosen(ots) }, Flow::Up(bytes)]
-        };
-        self.chunks().into_iter().flat_map(chunk).collect()
+            flows.extend(meter.extend(Ots::from_client(ots), Choices::Chosen));
+            flows.push(Flow::Up(bytes));
+        }
+        flows
     }
 
     /// Online message: the client's share less its mask, `ring` bits an input.

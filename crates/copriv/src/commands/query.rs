@@ -43,13 +43,14 @@ pub fn run(args: &cli::Query) -> Result<()> {
         bar.finish();
     }
     let report = client.report();
+    let inference = report.total.mean(report.inferences);
     match &mut lines {
         Some(lines) => write_line(lines, &QueryLine::Session(report.clone()))?,
         None => println!(
             "{:.3} MB set-up, then {:.3} MB offline and {:.3} MB online an image",
             mb(report.setup),
-            mb(report.inference.offline()),
-            mb(report.inference.online())
+            mb(inference.offline()),
+            mb(inference.online())
         ),
     }
     Ok(())

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use copriv_model::file::write_whole;
-use copriv_plan::{LayerPrice, Prediction, Traffic};
+use copriv_plan::{Flavour, LayerPrice, Prediction, Traffic};
 use serde::Serialize;
 
 pub use html::page;
@@ -30,6 +30,8 @@ pub struct Summary {
     pub mismatched_logits: usize,
     /// Whether the measured traffic equals the plan's.
     pub as_planned: bool,
+    /// What made the random OTs.
+    pub ot: Flavour,
     /// Payload of both directions.
     pub bytes: Bytes,
     /// Direction changes.
@@ -63,7 +65,7 @@ pub struct Accuracy {
     pub integer_same_images: f64,
 }
 
-/// Bytes of both directions.
+/// Bytes of both directions; where inferences of a session differ, their mean.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Bytes {
     /// Once a connection.
@@ -96,7 +98,8 @@ impl Summary {
     /// The figures of a private evaluation; plaintext accuracies are the caller's to add.
     pub fn new(title: &str, evaluation: &Evaluation, relus: usize) -> Self {
         let report = &evaluation.report;
-        let (offline, online) = (report.inference.offline(), report.inference.online());
+        let inference = report.total.mean(report.inferences);
+        let (offline, online) = (inference.offline(), inference.online());
         let each = |seconds: f64| seconds / report.inferences.max(1) as f64;
         Self {
             title: title.to_owned(),
@@ -108,12 +111,13 @@ impl Summary {
             images: evaluation.images,
             mismatched_logits: evaluation.mismatched,
             as_planned: evaluation.as_planned,
+            ot: evaluation.ot,
             bytes: Bytes { setup: report.setup.bytes(), offline: offline.bytes(), online: online.bytes() },
             rounds: Rounds { offline: offline.rounds, online: online.rounds },
             seconds: Seconds { offline: each(report.seconds[1]), online: each(report.seconds[2]) },
             relus,
             before: None,
-            layers: report.inference.layers.clone(),
+            layers: inference.layers,
         }
     }
 

@@ -6,7 +6,7 @@ use std::thread;
 use copriv_infer2pc::{Channel, OtStock, Party, Role};
 use copriv_model::kernel::mask;
 use copriv_plan::Flow;
-use copriv_plan::ot::{Flavour, Ots};
+use copriv_plan::ot::{Choices, Flavour, OtMeter, Ots};
 use copriv_plan::traffic::{Meter, Traffic};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -74,7 +74,11 @@ pub fn operator(
     };
     let ((a, ..), (b, offline, online)) = parties(FLAVOUR, |p| one(p, &server), |p| one(p, &client));
     let measured = |t: copriv_ot::Traffic| Traffic { up: t.sent, down: t.received, rounds: t.rounds };
-    assert_eq!(measured(offline), Meter::new().count(&[ots.extension(FLAVOUR)]), "offline");
+    assert_eq!(
+        measured(offline),
+        Meter::new().count(&OtMeter::new(FLAVOUR).extend(ots, Choices::Random)),
+        "offline"
+    );
     assert_eq!(measured(online), Meter::new().count(&flows), "online");
     a.iter().zip(&b).map(|(a, b)| a.wrapping_add(*b) & mask(to)).collect()
 }
