@@ -30,8 +30,10 @@ pub enum Direction {
 
 /// The hash of one session and direction.
 pub struct PadHash {
+    /// Public.
+    key: u128,
     cipher: Cipher,
-    direction: u128,
+    direction: Direction,
 }
 
 impl PadHash {
@@ -39,17 +41,38 @@ impl PadHash {
     pub fn new(session: &[u8; 32], direction: Direction) -> Self {
         let key = blake3::derive_key("copriv-ot v1 pad hash", session);
         let key: [u8; 16] = key[..16].try_into().expect("sixteen of thirty-two bytes");
+        Self::keyed(u128::from_le_bytes(key), direction)
+    }
+
+    fn keyed(key: u128, direction: Direction) -> Self {
         Self {
-            cipher: Cipher::new(u128::from_le_bytes(key)),
-            direction: u128::from(direction == Direction::ClientSends) << 127,
+            key,
+            cipher: Cipher::new(key),
+            direction,
         }
+    }
+
+    /// Key and direction.
+    pub(crate) fn to_bytes(&self) -> [u8; 17] {
+        let mut bytes = [self.direction as u8; 17];
+        bytes[..16].copy_from_slice(&self.key.to_le_bytes());
+        bytes
+    }
+
+    /// The hash of [`Self::to_bytes`], if the direction is one.
+    pub(crate) fn from_bytes(bytes: [u8; 17]) -> Option<Self> {
+        let directions = [Direction::ServerSends, Direction::ClientSends];
+        let direction = directions.into_iter().find(|&d| d as u8 == bytes[16])?;
+        let key = bytes[..16].try_into().expect("sixteen bytes");
+        Some(Self::keyed(u128::from_le_bytes(key), direction))
     }
 
     /// The tweak of block `block` of OT `index`.
     #[inline]
     fn tweak(&self, index: u64, block: u64) -> u128 {
         debug_assert!(block < 1 << 63);
-        self.direction | u128::from(block) << 64 | u128::from(index)
+        let direction = u128::from(self.direction == Direction::ClientSends) << 127;
+        direction | u128::from(block) << 64 | u128::from(index)
     }
 
     /// Block 0 of the pads of consecutive OTs, in place: `rows[k] <- H(rows[k], (first + k, 0))`.

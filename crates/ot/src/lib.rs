@@ -14,6 +14,7 @@
 //! | [`extension`] | both directions over a channel | |
 //! | [`rot`] | random OTs, each usable once | |
 //! | [`cot`], [`one_of_n`], [`triples`] | correlations, derandomised online | |
+//! | [`store`] | offline material, each item once | |
 //!
 //! # Security
 //!
@@ -42,6 +43,7 @@ pub mod rot;
 mod secret;
 mod simd;
 pub mod softspoken;
+pub mod store;
 mod transpose;
 pub mod triples;
 pub mod wire;

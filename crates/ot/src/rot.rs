@@ -18,6 +18,8 @@ use crate::hash::{BATCH, PadHash};
 use crate::secret::{Secret, wipe};
 use crate::wire;
 
+mod stored;
+
 /// Pad blocks expanded at a time for long pads.
 const STREAM_BLOCKS: usize = 512;
 
