@@ -2,8 +2,10 @@
 //! networks; accuracies and seconds of every stage as a table.
 //!
 //! ```text
-//! cargo run --release -p copriv-train --example pipeline -- [SEED]
+//! cargo run --release -p copriv-train --example pipeline -- [SEED [SETTINGS]]
 //! ```
+//!
+//! `SETTINGS` is JSON such as `{"train": {"recipe": {"epochs": 5}}, "export": {"calibration": 64}}`.
 
 use std::path::Path;
 use std::time::Instant;
@@ -25,20 +27,30 @@ impl Progress for Lines {
     }
 }
 
-fn main() -> Result<(), TrainError> {
-    let seed = std::env::args().nth(1).and_then(|s| s.parse().ok()).unwrap_or(0);
+#[derive(Default, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Settings {
+    train: TrainConfig,
+    prune: PruneConfig,
+    export: ExportConfig,
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let seed = std::env::args().nth(1).map_or(Ok(0), |s| s.parse())?;
+    let settings: Settings =
+        std::env::args().nth(2).map_or(Ok(Settings::default()), |s| serde_json::from_str(&s))?;
     let data = data::load(data::EMBEDDED, Path::new("data"))?;
     let began = Instant::now();
     let timed = |what: &str, since: Instant| println!("{what}: {:.1} s", since.elapsed().as_secs_f64());
 
     let at = Instant::now();
-    let float = train(&TrainConfig { seed, ..TrainConfig::default() }, &data, &mut Lines)?;
+    let float = train(&TrainConfig { seed, ..settings.train }, &data, &mut Lines)?;
     timed("train", at);
     report("float", &float, &data)?;
 
     let at = Instant::now();
     let savings = rectifiers(&float)?;
-    let pruned = prune(&PruneConfig { seed, ..PruneConfig::default() }, &float, &data, &savings, &mut Lines)?;
+    let pruned = prune(&PruneConfig { seed, ..settings.prune }, &float, &data, &savings, &mut Lines)?;
     timed("prune", at);
     for block in &pruned.blocks {
         println!("  {} keep {} alpha {:.3} saving {:.0}", block.name, block.keep, block.alpha, block.saving);
@@ -48,7 +60,7 @@ fn main() -> Result<(), TrainError> {
     for (name, checkpoint) in [("unpruned", &float), ("pruned and merged", &pruned.checkpoint)] {
         let at = Instant::now();
         let exported =
-            export(&ExportConfig { seed, ..ExportConfig::default() }, checkpoint, &data, &mut Lines)?;
+            export(&ExportConfig { seed, ..settings.export.clone() }, checkpoint, &data, &mut Lines)?;
         println!(
             "{name}: test accuracy float {:.2} %, fake-quantised {:.2} %, integer {:.2} %",
             exported.float_accuracy, exported.fake_quant_accuracy, exported.integer_accuracy

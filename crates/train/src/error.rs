@@ -54,7 +54,7 @@ pub enum TrainError {
         reason: String,
     },
     /// Training went astray.
-    #[error("{stage}, epoch {epoch}: the loss is {loss}; lower the learning rate")]
+    #[error("{stage}, epoch {epoch}: training diverged (loss {loss}); lower the learning rate")]
     Diverged {
         /// Which part of the recipe.
         stage: String,

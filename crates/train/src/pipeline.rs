@@ -27,7 +27,7 @@ pub struct TrainConfig {
 
 impl Default for TrainConfig {
     fn default() -> Self {
-        Self { arch: "mbv2-tiny".to_owned(), recipe: Recipe::default(), seed: 0 }
+        Self { arch: "mbv2-tiny".to_owned(), recipe: Recipe { epochs: 12, ..Recipe::default() }, seed: 0 }
     }
 }
 
@@ -66,7 +66,15 @@ impl Default for ExportConfig {
     fn default() -> Self {
         Self {
             quant: QuantConfig::default(),
-            qat: Recipe { epochs: 2, rate: 0.01, warmup: 0.25, weight_decay: 1e-4, ..Recipe::default() },
+            // Merged kernels are large and steep: small steps, short gradients.
+            qat: Recipe {
+                epochs: 2,
+                rate: 0.004,
+                warmup: 0.5,
+                weight_decay: 1e-4,
+                clip: 1.0,
+                ..Recipe::default()
+            },
             distill: Distill::default(),
             merge: Merge::All,
             calibration: 256,
@@ -106,6 +114,7 @@ pub fn train(
         teacher: None,
         gates: None,
         recipe: &config.recipe,
+        keep_best: false,
         seed: config.seed,
     };
     fit(job, data, progress)
@@ -166,6 +175,7 @@ pub fn export(
             teacher: Some((&float, config.distill)),
             gates: None,
             recipe: &config.qat,
+            keep_best: true,
             seed: config.seed,
         };
         quantised = fit(job, data, progress)?;

@@ -6,6 +6,8 @@
 //! L = CE + lambda * sum_i alpha_i * (Comm_i(1) - Comm_i(0)) / sum_j |Comm_j(1) - Comm_j(0)|
 //! ```
 //!
+//! minimised under a fixed sum of the gates, since the budget `s` is given: what pulls all of them
+//! alike is left out of the update, or every gate would end at the same limit.
 //! Forward, the `s` blocks of largest `alpha` rectify and the others are linear; backward, a
 //! rectifier is `alpha max(x, 0) + (1 - alpha) x`. The value of `alpha` is clamped to `[0, 1]`
 //! after each update while its gradient is not masked, so no gate gets stuck at a limit, and a
@@ -47,11 +49,11 @@ impl Default for PruneConfig {
     fn default() -> Self {
         Self {
             budget: 0.5,
-            lambda: 0.02,
-            gate_rate: 0.01,
+            lambda: 0.3,
+            gate_rate: 0.02,
             hysteresis: 0.02,
             search: Recipe { epochs: 2, rate: 0.02, warmup: 0.0, ..Recipe::default() },
-            finetune: Recipe { epochs: 4, rate: 0.05, warmup: 0.25, ..Recipe::default() },
+            finetune: Recipe { epochs: 5, rate: 0.05, warmup: 0.25, ..Recipe::default() },
             distill: Distill::default(),
             seed: 0,
         }
@@ -119,17 +121,21 @@ pub fn prune(
             teacher,
             gates: Some(&mut gates),
             recipe: &config.search,
+            keep_best: false,
             seed: config.seed,
         },
         data,
         progress,
     )?;
     gates.settle();
-    let freed = Checkpoint { stage: Stage::Pruned, graph: gates.apply(&start.graph), ..searched };
+    let freed = Checkpoint { stage: Stage::Pruned, graph: gates.apply(&start.graph)?, ..searched };
     let recipe = &config.finetune;
     let seed = config.seed.wrapping_add(1);
-    let checkpoint =
-        fit(Job { label: "finetune", start: &freed, teacher, gates: None, recipe, seed }, data, progress)?;
+    let checkpoint = fit(
+        Job { label: "finetune", start: &freed, teacher, gates: None, recipe, keep_best: false, seed },
+        data,
+        progress,
+    )?;
     let blocks = blocks
         .iter()
         .enumerate()
@@ -194,15 +200,17 @@ impl GateSearch {
     }
 
     /// The graph with the gates as they stand.
-    pub(crate) fn apply(&self, graph: &Graph) -> Graph {
-        // One answer for every block, by construction.
-        drop_rectifiers(graph, &self.open).unwrap_or_else(|_| graph.clone())
+    pub(crate) fn apply(&self, graph: &Graph) -> Result<Graph, TrainError> {
+        drop_rectifiers(graph, &self.open)
     }
 
     /// One update from the gradient of the cross entropy.
     pub(crate) fn update(&mut self, gradient: &[f32]) {
         let n = self.alpha.len().max(1) as f64;
-        let total: Vec<f64> = gradient.iter().zip(&self.pull).map(|(g, p)| f64::from(*g) + p).collect();
+        let mut total: Vec<f64> = gradient.iter().zip(&self.pull).map(|(g, p)| f64::from(*g) + p).collect();
+        // The multiplier of the budget: what all gates want alike decides nothing.
+        let common = total.iter().sum::<f64>() / n;
+        total.iter_mut().for_each(|g| *g -= common);
         let power = total.iter().map(|g| g * g).sum::<f64>() / n;
         self.step += 1;
         self.power = INERTIA * self.power + (1.0 - INERTIA) * power;

@@ -1,6 +1,6 @@
 //! Cross entropy and distillation.
 
-use burn::tensor::activation::{log_softmax, softmax};
+use burn::tensor::activation::log_softmax;
 use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
@@ -32,11 +32,12 @@ pub fn cross_entropy(logits: Tensor<2>, labels: &[i32], smoothing: f32) -> Tenso
     -(log_softmax(logits, 1) * target).sum()
 }
 
-/// Sum over the batch of `-T^2 sum_c softmax(teacher / T)_c log softmax(student / T)_c`; the
-/// factor keeps gradients of the size they have at `T = 1`.
-pub fn soft_cross_entropy(student: Tensor<2>, teacher: Tensor<2>, temperature: f64) -> Tensor<1> {
-    let target = softmax(teacher.inner() / temperature, 1);
-    -(log_softmax(student / temperature, 1) * target).sum() * temperature.powi(2)
+/// Sum over the batch of `T^2 KL(softmax(teacher / T), softmax(student / T))`; the factor keeps
+/// gradients of the size they have at `T = 1`.
+pub fn divergence(student: Tensor<2>, teacher: Tensor<2>, temperature: f64) -> Tensor<1> {
+    let target = log_softmax(teacher.inner() / temperature, 1);
+    let lead = target.clone() - log_softmax(student / temperature, 1);
+    (lead * target.exp()).sum() * temperature.powi(2)
 }
 
 #[cfg(test)]
@@ -68,7 +69,7 @@ mod tests {
 
         let soft_p = log_softmax_of(&z.map(|v| v / temperature));
         let soft_t = log_softmax_of(&t.map(|v| v / temperature));
-        let soft: f64 = soft_t.iter().zip(&soft_p).map(|(t, p)| -t.exp() * p).sum();
-        close(soft_cross_entropy(tensor(z), tensor(t), temperature), soft * temperature.powi(2));
+        let soft: f64 = soft_t.iter().zip(&soft_p).map(|(t, p)| t.exp() * (t - p)).sum();
+        close(divergence(tensor(z), tensor(t), temperature), soft * temperature.powi(2));
     }
 }

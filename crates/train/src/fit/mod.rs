@@ -23,7 +23,7 @@ use crate::quant::Fake;
 use crate::rewrite::fold_norms;
 
 pub use evaluate::{accuracy, argmax, logits};
-pub use loss::{Distill, cross_entropy, soft_cross_entropy};
+pub use loss::{Distill, cross_entropy, divergence};
 pub use progress::{Metrics, Progress, Silent};
 pub use schedule::Cosine;
 use step::{Sgd, Shard, step};
@@ -47,6 +47,8 @@ pub struct Recipe {
     pub momentum: f64,
     /// Decay of convolution and classifier weights; biases and norms have none.
     pub weight_decay: f64,
+    /// Largest norm of one parameter's gradient; longer ones are shortened to it.
+    pub clip: f32,
     /// Share of the uniform distribution in the target.
     pub label_smoothing: f32,
     /// Random changes to the images.
@@ -63,6 +65,7 @@ impl Default for Recipe {
             warmup: 1.0,
             momentum: 0.9,
             weight_decay: 5e-4,
+            clip: 5.0,
             label_smoothing: 0.0,
             augment: Augment::default(),
         }
@@ -91,6 +94,7 @@ impl Recipe {
             ("warm-up", self.warmup, f64::MAX),
             ("momentum", self.momentum, 0.999_999),
             ("weight decay", self.weight_decay, f64::MAX),
+            ("gradient clipping", f64::from(self.clip), f64::MAX),
             ("label smoothing", f64::from(self.label_smoothing), 1.0),
         ] {
             if !(0.0..=limit).contains(&value) {
@@ -113,11 +117,13 @@ pub(crate) struct Job<'a> {
     pub gates: Option<&'a mut GateSearch>,
     /// How.
     pub recipe: &'a Recipe,
+    /// Return the state that validates best, the start included, instead of the last one.
+    pub keep_best: bool,
     /// Randomness of order and augmentation.
     pub seed: u64,
 }
 
-/// Trains and returns the checkpoint after the last epoch.
+/// Trains and returns the checkpoint after the last, or the best, epoch.
 pub(crate) fn fit(
     mut job: Job<'_>,
     data: &Dataset,
@@ -154,8 +160,9 @@ pub(crate) fn fit(
     let schedule = Cosine { peak: recipe.rate, warmup, total };
     let mut rng = ChaCha8Rng::seed_from_u64(job.seed);
     let mut order: Vec<usize> = (0..data.train.len()).collect();
-    let mut best = f64::NEG_INFINITY;
     let mut checkpoint = job.start.clone();
+    let mut best = if job.keep_best { validate(&checkpoint, data, None)? } else { f64::NEG_INFINITY };
+    let mut kept = checkpoint.clone();
     progress.start(job.label, total as u64);
     for epoch in 0..recipe.epochs {
         let began = Instant::now();
@@ -190,10 +197,10 @@ pub(crate) fn fit(
         }
         let count = data.train.len() as f64;
         let loss = loss / count;
-        if !loss.is_finite() {
+        checkpoint.weights = network.weights();
+        if !loss.is_finite() || !checkpoint.weights.is_finite() {
             return Err(TrainError::Diverged { stage: job.label.to_owned(), epoch: epoch + 1, loss });
         }
-        checkpoint.weights = network.weights();
         let accuracy = validate(&checkpoint, data, job.gates.as_deref())?;
         let row = Metrics {
             stage: job.label.to_owned(),
@@ -204,11 +211,14 @@ pub(crate) fn fit(
             seconds: began.elapsed().as_secs_f64(),
         };
         progress.metrics(&row)?;
-        progress.checkpoint(&checkpoint, accuracy > best)?;
-        best = best.max(accuracy);
+        progress.checkpoint(&checkpoint, accuracy >= best)?;
+        if accuracy >= best {
+            best = accuracy;
+            kept.weights = checkpoint.weights.clone();
+        }
     }
     progress.finish();
-    Ok(checkpoint)
+    Ok(if job.keep_best { kept } else { checkpoint })
 }
 
 /// Validation accuracy in percent, with the gates as they stand.
@@ -216,7 +226,7 @@ fn validate(checkpoint: &Checkpoint, data: &Dataset, gates: Option<&GateSearch>)
     let open;
     let graph = match gates {
         Some(gates) => {
-            open = gates.apply(&checkpoint.graph);
+            open = gates.apply(&checkpoint.graph)?;
             &open
         }
         None => &checkpoint.graph,

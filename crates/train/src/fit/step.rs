@@ -2,13 +2,14 @@
 
 use std::thread;
 
+use burn::grad_clipping::GradientClipping;
 use burn::module::{Module, ParamGroup};
 use burn::optim::decay::WeightDecayConfig;
 use burn::optim::momentum::MomentumConfig;
 use burn::optim::{GradientsAccumulator, GradientsParams, ModuleOptimizer, SgdConfig};
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::loss::{cross_entropy, soft_cross_entropy};
+use super::loss::{cross_entropy, divergence};
 use super::{Recipe, Teacher, argmax};
 use crate::data::Batch;
 use crate::net::{DECAYED, Gates, Network, Pass};
@@ -43,7 +44,9 @@ impl Sgd {
         let decay = Some(WeightDecayConfig::new(recipe.weight_decay as f32));
         let decayed = plain.clone().with_weight_decay(decay).build();
         let group = ParamGroup::from_any_predicates(DECAYED.to_vec());
-        Self { optimizer: plain.init().with_group(group, decayed, None) }
+        let clip = GradientClipping::Norm(recipe.clip);
+        let optimizer = plain.init().with_grad_clipping(clip.clone()).with_group(group, decayed, Some(clip));
+        Self { optimizer }
     }
 }
 
@@ -122,7 +125,7 @@ fn differentiate(
     let statistics = pass.statistics;
     let mut loss = cross_entropy(logits.clone(), &batch.labels, recipe.label_smoothing);
     if let Some((advice, distill)) = advice {
-        let soft = soft_cross_entropy(logits.clone(), advice, distill.temperature);
+        let soft = divergence(logits.clone(), advice, distill.temperature);
         loss = loss * (1.0 - distill.mix) + soft * distill.mix;
     }
     let loss = loss * shard.share;

@@ -35,7 +35,7 @@ const MOBILENET_V2: [Stage; 7] = [
     Stage(6, 320, 1, 1),
 ];
 
-const TINY: [Stage; 3] = [Stage(3, 24, 3, 2), Stage(3, 40, 3, 2), Stage(3, 48, 2, 1)];
+const TINY: [Stage; 4] = [Stage(2, 24, 1, 2), Stage(3, 24, 2, 1), Stage(3, 40, 3, 2), Stage(3, 48, 2, 1)];
 
 impl Arch {
     /// The architecture called `name`.

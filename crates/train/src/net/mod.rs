@@ -9,5 +9,5 @@ mod weights;
 pub use arch::Arch;
 pub use graph::{Bias, Block, BlockState, Conv, Graph, Node, NodeId, Op, PositionMap};
 pub(crate) use network::DECAYED;
-pub use network::{Gates, NORM_EPSILON, Network, Pass};
+pub use network::{Gates, NORM_EPSILON, Network, Pass, Tap};
 pub use weights::{Array, Weights};

@@ -71,6 +71,9 @@ pub struct Gates {
     pub open: Vec<bool>,
 }
 
+/// Sees every node's value.
+pub type Tap<'a> = dyn FnMut(NodeId, &Tensor<4>) + 'a;
+
 /// What a forward pass does besides the plain network, and what it reports.
 #[derive(Default)]
 pub struct Pass<'a> {
@@ -79,7 +82,7 @@ pub struct Pass<'a> {
     /// Weights and activations are rounded as the integer model will round them.
     pub fake: Option<&'a Fake>,
     /// Values that a caller wants to see.
-    pub tap: Option<&'a mut dyn FnMut(NodeId, &Tensor<4>)>,
+    pub tap: Option<&'a mut Tap<'a>>,
     /// Batch mean and variance of every norm, in order.
     pub statistics: Vec<[Tensor<1>; 2]>,
 }

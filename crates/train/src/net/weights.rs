@@ -37,6 +37,11 @@ impl Array {
         Self { shape, data }
     }
 
+    /// Whether every element is a number.
+    pub fn is_finite(&self) -> bool {
+        self.data.iter().all(|v| v.is_finite())
+    }
+
     /// One value everywhere.
     pub fn full(shape: impl Into<Vec<usize>>, value: f32) -> Self {
         let shape = shape.into();
@@ -110,6 +115,11 @@ impl Weights {
         self.iter().filter(|(name, _)| trainable(name)).map(|(_, a)| a.data.len()).sum()
     }
 
+    /// Whether every element of every tensor is a number.
+    pub fn is_finite(&self) -> bool {
+        self.tensors.values().all(Array::is_finite)
+    }
+
     /// Checks that there is exactly what `graph` needs, of the right shapes and finite.
     ///
     /// # Errors
@@ -123,7 +133,7 @@ impl Weights {
                 Some(a) if a.shape != *shape => {
                     wrong.push(format!("`{name}` has shape {:?} instead of {shape:?}", a.shape));
                 }
-                Some(a) if a.data.iter().any(|v| !v.is_finite()) => {
+                Some(a) if !a.is_finite() => {
                     wrong.push(format!("`{name}` is not finite"));
                 }
                 Some(_) => {}

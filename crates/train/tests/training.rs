@@ -1,0 +1,128 @@
+//! The loop learns, repeats itself exactly, and refuses what it cannot do.
+
+use std::path::Path;
+
+use burn::tensor::{Device, Tensor};
+use copriv_train::data::{self, Dataset};
+use copriv_train::net::{Array, BlockState, Gates, Graph, Network, Node, Op, Pass, Weights};
+use copriv_train::{
+    ExportConfig, PruneConfig, Recipe, Silent, TrainConfig, TrainError, evaluate, export, prune, train,
+    untrained,
+};
+
+fn embedded() -> Dataset {
+    data::load(data::EMBEDDED, Path::new("data")).unwrap()
+}
+
+/// The embedded set with fewer images.
+fn small(train: usize) -> Dataset {
+    let data = embedded();
+    Dataset {
+        train: data.train.sample(train),
+        validation: data.validation.sample(100),
+        test: data.test.sample(100),
+        ..data
+    }
+}
+
+fn short(epochs: usize) -> Recipe {
+    Recipe { epochs, ..Recipe::default() }
+}
+
+#[test]
+fn a_run_repeats_itself_bit_for_bit_and_another_seed_does_not() {
+    let data = small(256);
+    let config = |seed| TrainConfig { recipe: short(1), seed, ..TrainConfig::default() };
+    let first = train(&config(1), &data, &mut Silent).unwrap();
+    assert_eq!(train(&config(1), &data, &mut Silent).unwrap(), first);
+    assert_ne!(train(&config(2), &data, &mut Silent).unwrap().weights, first.weights);
+}
+
+#[test]
+fn every_stage_runs_and_leaves_a_network_that_beats_chance() {
+    let data = small(1500);
+    let float =
+        train(&TrainConfig { recipe: short(4), ..TrainConfig::default() }, &data, &mut Silent).unwrap();
+    let accuracy = evaluate(&float, &data.test).unwrap().accuracy;
+    assert!(accuracy > 40.0, "{accuracy} % after 4 epochs of 1,500 images");
+
+    let blocks = float.graph.blocks.len();
+    let config = PruneConfig {
+        search: Recipe { rate: 0.02, ..short(1) },
+        finetune: short(2),
+        ..PruneConfig::default()
+    };
+    let pruned = prune(&config, &float, &data, &vec![1.0; blocks], &mut Silent).unwrap();
+    let kept = pruned.blocks.iter().filter(|b| b.keep).count();
+    assert_eq!(kept, blocks.div_ceil(2));
+    assert_eq!(pruned.checkpoint.kept_blocks(), pruned.blocks.iter().map(|b| b.keep).collect::<Vec<_>>());
+    assert!(pruned.checkpoint.graph.relu_count().unwrap() < float.graph.relu_count().unwrap());
+
+    let config = ExportConfig { qat: Recipe { rate: 0.01, ..short(1) }, ..ExportConfig::default() };
+    let exported = export(&config, &pruned.checkpoint, &data, &mut Silent).unwrap();
+    let merged = exported.checkpoint.graph.blocks.iter().filter(|b| b.state == BlockState::Merged).count();
+    assert_eq!(merged, blocks - kept);
+    assert_eq!(exported.fake_quant_accuracy, exported.integer_accuracy);
+    assert!(exported.integer_accuracy > 40.0, "{}", exported.integer_accuracy);
+}
+
+#[test]
+fn impossible_requests_are_one_clear_error() {
+    let data = small(64);
+    let message = |error: TrainError| error.to_string();
+    let with = |recipe: Recipe| TrainConfig { recipe, ..TrainConfig::default() };
+    let error = train(&with(Recipe { batch: 0, ..short(1) }), &data, &mut Silent).map(drop).unwrap_err();
+    assert!(message(error).contains("batch"));
+    let error =
+        train(&with(Recipe { rate: f64::NAN, ..short(1) }), &data, &mut Silent).map(drop).unwrap_err();
+    assert!(message(error).contains("learning rate"));
+    let error = train(&with(Recipe { rate: 1e38, ..short(1) }), &data, &mut Silent).map(drop).unwrap_err();
+    assert!(matches!(error, TrainError::Diverged { .. }), "{error}");
+
+    let float = untrained("mbv2-tiny", &data, 0).unwrap();
+    let error = prune(&PruneConfig::default(), &float, &data, &[1.0], &mut Silent).map(drop).unwrap_err();
+    assert!(message(error).contains("8 blocks"));
+    let exported =
+        export(&ExportConfig { qat: short(0), ..ExportConfig::default() }, &float, &data, &mut Silent)
+            .unwrap();
+    let error = prune(&PruneConfig::default(), &exported.checkpoint, &data, &[1.0; 8], &mut Silent)
+        .map(drop)
+        .unwrap_err();
+    assert!(message(error).contains("quantised"));
+    let mut coloured = data.clone();
+    coloured.test.channels = 3;
+    let error = evaluate(&float, &coloured.test).unwrap_err();
+    assert!(message(error).contains("[1, 32, 32]"));
+}
+
+/// `gate(x) = open ? max(x, 0) : x` forward; backward `alpha max(x, 0) + (1 - alpha) x`.
+#[test]
+fn a_gate_is_hard_forward_and_soft_backward() {
+    let node = |name: &str, op, inputs| Node { name: name.into(), op, inputs };
+    let graph = Graph {
+        arch: "gate".into(),
+        nodes: vec![
+            node("input", Op::Input { shape: [3, 1, 1] }, vec![]),
+            node("relu", Op::Relu { gate: Some(1) }, vec![0]),
+            node("classifier", Op::Linear { in_features: 3, out_features: 1 }, vec![1]),
+        ],
+        blocks: vec![],
+    };
+    let mut weights = Weights::default();
+    weights.insert("classifier.weight", Array::new([1, 3], vec![1.0, 10.0, 100.0]));
+    weights.insert("classifier.bias", Array::new([1], vec![0.0]));
+    let device = Device::flex().autodiff();
+    let network = Network::new(&graph, &weights, &device).unwrap();
+    for (open, expected) in [(true, 50.0), (false, 50.0 - 20.0 - 3.0)] {
+        let x = Tensor::<4>::from_floats([[[[-3.0f32]], [[-2.0]], [[0.5]]]], &device).require_grad();
+        let alpha = Tensor::<1>::from_floats([0.9f32, 0.25], &device).require_grad();
+        let gates = Gates { alpha: alpha.clone(), open: vec![true, open] };
+        let y = network.forward(x.clone(), &mut Pass { gates: Some(&gates), ..Pass::default() });
+        assert_eq!(y.clone().into_scalar::<f32>(), expected);
+        let gradients = y.sum().backward();
+        let of = |g: Option<Tensor<1>>| g.unwrap().into_data().try_into_vec::<f32>().unwrap();
+        assert_eq!(of(x.grad(&gradients).map(|g| g.flatten(0, 3))), [0.75, 7.5, 100.0]);
+        // sum_j w_j (max(x_j, 0) - x_j) = 3 + 20
+        assert_eq!(of(alpha.grad(&gradients)), [0.0, 23.0]);
+    }
+}
