@@ -198,10 +198,15 @@ pub(crate) fn fit(
         let count = data.train.len() as f64;
         let loss = loss / count;
         checkpoint.weights = network.weights();
+        let diverged = || TrainError::Diverged { stage: job.label.to_owned(), epoch: epoch + 1, loss };
         if !loss.is_finite() || !checkpoint.weights.is_finite() {
-            return Err(TrainError::Diverged { stage: job.label.to_owned(), epoch: epoch + 1, loss });
+            return Err(diverged());
         }
-        let accuracy = validate(&checkpoint, data, job.gates.as_deref())?;
+        // Huge parameters overflow only once their norms are folded.
+        let accuracy = validate(&checkpoint, data, job.gates.as_deref()).map_err(|e| match e {
+            TrainError::Tensor { .. } => diverged(),
+            other => other,
+        })?;
         let row = Metrics {
             stage: job.label.to_owned(),
             epoch: epoch + 1,
