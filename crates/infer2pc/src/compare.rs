@@ -69,7 +69,7 @@ fn leaves(
             let rots = stock.send(n * width as usize)?;
             let table = |i: usize, v: usize| {
                 let x = usize::from(digit(mine[i], at, width));
-                u8::from(x > v) * GT | u8::from(x == v) * EQ
+                (u8::from(x > v) * GT) | (u8::from(x == v) * EQ)
             };
             let (message, shares) = one_of_n::sender(rots, width, entry, &flips, table)?;
             party.channel.send(&message)?;

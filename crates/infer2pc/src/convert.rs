@@ -77,14 +77,13 @@ pub fn extend(
     // Shares of -wrap modulo 2^width.
     let minus_wrap: Vec<u64> = if msb_known {
         let clear: Vec<bool> = x.iter().map(|v| v >> (from - 1) == 0).collect();
-        let no_wrap = if party.is_server() {
+        if party.is_server() {
             let deltas: Vec<u64> = clear.iter().map(|&c| u64::from(c)).collect();
             let shares = server_cot(party, stock, width, Cot::Deltas(&deltas))?;
             shares.into_iter().map(|s| s.wrapping_sub(1)).collect()
         } else {
             server_cot(party, stock, width, Cot::Choices(&clear))?
-        };
-        no_wrap
+        }
     } else {
         let server = party.is_server();
         let operands: Vec<u64> = x.iter().map(|&v| if server { v } else { mask(from) - v }).collect();

@@ -157,24 +157,6 @@ impl Graph {
         &self.nodes[self.output].output
     }
 
-    /// Checks every rule of the format: topological order, unique names, shapes, widths,
-    /// the type of every edge, and that no value can leave its ring ([`crate::range`]).
-    ///
-    /// # Errors
-    /// [`ModelError::Graph`] naming the first offending node.
-    pub fn validate(&self) -> Result<(), ModelError> {
-        crate::builder::check(self)?;
-        crate::range::of_graph(self).map(drop)
-    }
-
-    /// The same graph with an [`Op::Argmax`] behind its output, for `--reveal class`.
-    ///
-    /// # Errors
-    /// The output is not a vector.
-    pub fn with_argmax(&self) -> Result<Self, ModelError> {
-        crate::builder::append_argmax(self.clone())
-    }
-
     /// Pixels (`height * width` rows of `channels` interleaved bytes) to input integers.
     ///
     /// # Errors

@@ -25,6 +25,8 @@ pub mod file;
 mod graph;
 pub mod kernel;
 pub mod range;
+mod types;
+mod validate;
 mod weights;
 
 pub use builder::{ConvSpec, GraphBuilder, LinearSpec};

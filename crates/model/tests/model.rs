@@ -156,6 +156,7 @@ fn graphs_that_lie_about_types_are_refused() {
     assert!(broken(&|g| g.nodes[2].name = "conv".into()).contains("twice"));
     assert!(broken(&|g| g.nodes.clear()).contains("empty"));
     assert!(broken(&|g| g.output = 99).contains("output"));
+    assert!(broken(&|g| g.output = 3).contains("nothing reads"));
     assert!(
         broken(&|g| {
             if let Op::Conv(c) = &mut g.nodes[1].op {
