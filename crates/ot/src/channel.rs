@@ -242,6 +242,15 @@ impl Channel {
         self.guard(Self::push_pending)
     }
 
+    /// Says that nothing more will be sent: the peer can read what is under way and then finds
+    /// the channel closed. Receiving goes on.
+    pub fn close_sending(&mut self) -> Result<(), ChannelError> {
+        self.guard(|chan| {
+            chan.push_pending()?;
+            chan.writer.close().map_or(Ok(()), Err)
+        })
+    }
+
     /// What passed since the channel was made.
     pub fn traffic(&self) -> Traffic {
         self.traffic

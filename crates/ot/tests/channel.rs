@@ -31,7 +31,7 @@ fn traffic(sent: u64, received: u64, rounds: u64) -> Traffic {
 #[test]
 fn bytes_arrive_in_order_whatever_their_cuts() {
     on_both(|mut a, mut b| {
-        let bytes: Vec<u8> = (0..200_000_u32).map(|i| ((i * i) >> 7) as u8).collect();
+        let bytes: Vec<u8> = (0..200_000_u64).map(|i| ((i * i) >> 7) as u8).collect();
         let expected = bytes.clone();
         let sender = thread::spawn(move || {
             let mut rest = &bytes[..];
@@ -146,6 +146,19 @@ fn a_closed_peer_is_an_error_and_final() {
         b.send(&[1; 99]).unwrap();
         drop(b);
         assert!(matches!(a.recv(100), Err(ChannelError::PeerClosed)));
+    });
+}
+
+#[test]
+fn half_a_channel_can_be_closed() {
+    on_both(|mut a, mut b| {
+        b.send(&[5; 10]).unwrap();
+        b.close_sending().unwrap();
+        a.send(&[6; 100_000]).unwrap();
+        assert_eq!(a.recv(10).unwrap(), [5; 10]);
+        assert_eq!(b.recv(100_000).unwrap(), [6; 100_000]);
+        assert!(matches!(a.recv(1), Err(ChannelError::PeerClosed)));
+        assert!(matches!(b.send(&[0; 1 << 16]), Err(ChannelError::Failed)));
     });
 }
 
