@@ -35,6 +35,9 @@ pub enum Command {
     /// Evaluate an integer model privately, by two processes, and compare with the executor
     #[command(after_help = "Example: copriv private-eval models/tiny --images 20")]
     PrivateEval(PrivateEval),
+    /// Show an integer model before and after the planner, with the bytes of each step
+    #[command(after_help = "Example: copriv explain models/tiny")]
+    Explain(Explain),
     /// Serve an integer model: the model owner's side
     #[command(after_help = "Example: copriv serve models/tiny --listen 127.0.0.1:7100")]
     Serve(Serve),
@@ -135,6 +138,10 @@ pub struct Export {
     /// Width of the activations, 2 to 8
     #[arg(long)]
     pub act_bits: Option<u32>,
+    /// Accumulators as narrow as the real weights allow: fewer bytes, but a bound on the weights
+    /// of each layer becomes public
+    #[arg(long)]
+    pub tight_accumulators: bool,
     /// Epochs of quantisation-aware training
     #[arg(long)]
     pub epochs: Option<usize>,
@@ -164,6 +171,17 @@ pub struct PrivateEval {
     #[arg(long)]
     pub html: Option<PathBuf>,
     /// Also write the report as JSON; `-` is standard output
+    #[arg(long)]
+    pub json: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub struct Explain {
+    /// Folder of an integer model; its weights are not needed
+    pub model: PathBuf,
+    #[command(flatten)]
+    pub terms: TermsArgs,
+    /// Also write the steps as JSON; `-` is standard output
     #[arg(long)]
     pub json: Option<PathBuf>,
 }

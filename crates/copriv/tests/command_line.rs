@@ -129,6 +129,27 @@ fn private_eval_equals_the_executor_and_the_plan() {
 }
 
 #[test]
+fn explain_adds_up_to_what_is_measured() {
+    let folder = tempfile::tempdir().unwrap();
+    save_model(folder.path());
+    let model = folder.path().to_str().unwrap();
+    let json = |args: &[&str]| -> serde_json::Value {
+        let (code, stdout, stderr) = run(args);
+        assert_eq!(code, 0, "{stderr}");
+        serde_json::from_str(&stdout).unwrap()
+    };
+    let steps = json(&["explain", model, "--ot", "iknp", "--json", "-"]);
+    let report = json(&["private-eval", model, "--images", "1", "--ot", "iknp", "--json", "-"]);
+    for phase in ["offline", "online"] {
+        let bytes = |s: &serde_json::Value| s[format!("{phase}_bytes")].as_u64().unwrap();
+        let sum: u64 = steps.as_array().unwrap().iter().map(bytes).sum();
+        assert_eq!(sum, report["bytes"][phase].as_u64().unwrap(), "{phase}");
+    }
+    let (_, stdout, _) = run(&["explain", model]);
+    assert!(stdout.contains("ReLU") && stdout.contains("truncate"), "{stdout}");
+}
+
+#[test]
 fn an_image_file_is_classified_as_the_executor_does() {
     let folder = tempfile::tempdir().unwrap();
     let model = save_model(folder.path());
@@ -232,7 +253,7 @@ fn a_server_outlives_clients_that_go_away() {
 
 #[test]
 fn every_command_has_help_with_an_example() {
-    for command in ["demo", "train", "prune", "export", "private-eval", "serve", "query"] {
+    for command in ["demo", "train", "prune", "export", "private-eval", "explain", "serve", "query"] {
         let (code, stdout, _) = run(&[command, "--help"]);
         assert_eq!(code, 0);
         assert!(stdout.contains("Example: copriv"), "{command}: {stdout}");

@@ -27,7 +27,7 @@ pub fn run(args: &cli::Demo) -> Result<()> {
     let before = export::export(&recipes.export_before, &float, &dataset, &out.join("model-unpruned"))?;
     eprintln!("3/5  prune half of the blocks' ReLUs, finetune");
     let pruned = prune::prune(&recipes.prune, &float, &dataset, &out.join("prune"))?;
-    prune::describe(&pruned.blocks);
+    prune::describe(&pruned.blocks)?;
     eprintln!("4/5  merge the freed blocks, quantise");
     let after = export::export(&recipes.export, &pruned.checkpoint, &dataset, &out.join("model"))?;
     eprintln!("5/5  evaluate privately: a server process, a client process, TCP");
@@ -44,8 +44,8 @@ pub fn run(args: &cli::Demo) -> Result<()> {
         summary.write_json(path)?;
     }
     if args.json.as_deref() != Some(Path::new("-")) {
-        println!("{}", report::summary_table(&summary));
-        println!(
+        say!("{}", report::summary_table(&summary));
+        say!(
             "{} private outputs, {} differ from the integer executor; {:.0} s; report: {}",
             private.images + private_before.images,
             private.mismatched + private_before.mismatched,

@@ -29,10 +29,11 @@ pub fn run(args: &cli::Export) -> Result<()> {
     let mut config = ExportConfig { seed: args.seed, ..ExportConfig::default() };
     config.quant.weight_bits = args.weight_bits.unwrap_or(config.quant.weight_bits);
     config.quant.act_bits = args.act_bits.unwrap_or(config.quant.act_bits);
+    config.quant.tight_accumulators = args.tight_accumulators;
     config.qat.epochs = args.epochs.unwrap_or(config.qat.epochs);
     let exported = export(&config, &checkpoint, &dataset, &args.out)?;
     if args.json.as_deref() != Some(Path::new("-")) {
-        println!(
+        say!(
             "float {:.1} %, fake-quantised {:.1} %, integer {:.1} % of the test images; the model lies in {}",
             exported.float_accuracy,
             exported.fake_quant_accuracy,

@@ -1,6 +1,7 @@
 //! One module a command.
 
 mod demo;
+mod explain;
 mod export;
 mod private_eval;
 mod prune;
@@ -20,6 +21,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Prune(args) => prune::run(&args),
         Command::Export(args) => export::run(&args),
         Command::PrivateEval(args) => private_eval::run(&args),
+        Command::Explain(args) => explain::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Query(args) => query::run(&args),
     }

@@ -17,8 +17,8 @@ pub fn run(args: &cli::PrivateEval) -> Result<()> {
     let title = format!("{} on {}", graph.name, dataset.name);
     let summary = Summary::new(&title, &evaluation, relus(&graph));
     if args.json.as_deref() != Some("-".as_ref()) {
-        println!("{}", report::evaluation_table(&summary.layers));
-        println!("{}", report::summary_table(&summary));
+        say!("{}", report::evaluation_table(&summary.layers));
+        say!("{}", report::summary_table(&summary));
     }
     if let Some(path) = &args.html {
         file::write_whole(path, report::page(&summary)?.as_bytes())?;

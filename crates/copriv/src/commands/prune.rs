@@ -40,8 +40,8 @@ pub fn run(args: &cli::Prune) -> Result<()> {
     let pruned = prune(&config, &checkpoint, &dataset, &folder)?;
     let accuracy = evaluate(&pruned.checkpoint, &dataset.validation)?.accuracy;
     if args.json.as_deref() != Some(Path::new("-")) {
-        describe(&pruned.blocks);
-        println!("{accuracy:.1} % of the validation images; the run lies in {}", folder.display());
+        describe(&pruned.blocks)?;
+        say!("{accuracy:.1} % of the validation images; the run lies in {}", folder.display());
     }
     let outcome = Outcome { run: &folder, blocks: &pruned.blocks, validation_accuracy: accuracy };
     args.json.as_ref().map_or(Ok(()), |path| write_json(&outcome, path))
@@ -56,9 +56,9 @@ pub fn prune(config: &PruneConfig, start: &Checkpoint, dataset: &Dataset, folder
 }
 
 /// Prints what became of each block.
-pub fn describe(blocks: &[PrunedBlock]) {
+pub fn describe(blocks: &[PrunedBlock]) -> Result<()> {
     for block in blocks {
-        println!(
+        say!(
             "{:>10}  alpha {:.2}  {:>7.3} MB less without ReLUs  {}",
             block.name,
             block.alpha,
@@ -66,6 +66,7 @@ pub fn describe(blocks: &[PrunedBlock]) {
             if block.keep { "keeps its ReLUs" } else { "merged" }
         );
     }
+    Ok(())
 }
 
 /// `Comm_i(1) - Comm_i(0)` of every block, bytes an inference: what the whole network saves

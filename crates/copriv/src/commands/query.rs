@@ -36,7 +36,7 @@ pub fn run(args: &cli::Query) -> Result<()> {
         }
         match &mut lines {
             Some(lines) => write_line(lines, &QueryLine::Image { output })?,
-            None => println!("{}: {}", images.name(i), describe(client.graph(), terms.reveal, &output)),
+            None => say!("{}: {}", images.name(i), describe(client.graph(), terms.reveal, &output)),
         }
     }
     if let Some(bar) = &bar {
@@ -46,7 +46,7 @@ pub fn run(args: &cli::Query) -> Result<()> {
     let inference = report.total.mean(report.inferences);
     match &mut lines {
         Some(lines) => write_line(lines, &QueryLine::Session(report.clone()))?,
-        None => println!(
+        None => say!(
             "{:.3} MB set-up, then {:.3} MB offline and {:.3} MB online an image",
             mb(report.setup),
             mb(inference.offline()),

@@ -17,7 +17,7 @@ pub fn run(args: &cli::Serve) -> Result<()> {
     let model = file::load(&args.model)?;
     let listener =
         TcpListener::bind(args.listen).with_context(|| format!("cannot listen on {}", args.listen))?;
-    println!("listening on {}", listener.local_addr()?);
+    say!("listening on {}", listener.local_addr()?);
     std::io::stdout().flush()?;
     loop {
         let (stream, peer) = listener.accept().context("cannot accept a client")?;

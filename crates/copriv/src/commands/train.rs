@@ -33,7 +33,7 @@ pub fn run(args: &cli::Train) -> Result<()> {
     let checkpoint = train(&config, &dataset, &folder)?;
     let accuracy = evaluate(&checkpoint, &dataset.validation)?.accuracy;
     if args.json.as_deref() != Some(Path::new("-")) {
-        println!("{accuracy:.1} % of the validation images; the run lies in {}", folder.display());
+        say!("{accuracy:.1} % of the validation images; the run lies in {}", folder.display());
     }
     args.json
         .as_ref()

@@ -131,7 +131,7 @@ impl Summary {
 pub fn write_json(value: &impl Serialize, path: &Path) -> Result<()> {
     let text = serde_json::to_string_pretty(value)? + "\n";
     if path == Path::new("-") {
-        print!("{text}");
+        say!("{}", text.trim_end());
         return Ok(());
     }
     write_whole(path, text.as_bytes()).context("the JSON report cannot be written")

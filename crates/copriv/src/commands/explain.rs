@@ -1,0 +1,151 @@
+//! `copriv explain`: a model before and after the planner, with the bytes of each step.
+
+use anyhow::Result;
+use comfy_table::presets::UTF8_FULL_CONDENSED;
+use comfy_table::{CellAlignment, Table};
+use copriv_infer2pc::Terms;
+use copriv_model::{Graph, Op, file};
+use copriv_plan::ot::OtMeter;
+use copriv_plan::traffic::Meter;
+use copriv_plan::{Plan, Step, StepKind};
+use serde::Serialize;
+
+use crate::cli;
+use crate::report::write_json;
+
+/// One step, for `--json`.
+#[derive(Serialize)]
+struct Line {
+    layer: String,
+    protocol: String,
+    elements: usize,
+    ring: u32,
+    random_ots: u64,
+    offline_bytes: u64,
+    online_bytes: u64,
+    online_rounds: u64,
+}
+
+pub fn run(args: &cli::Explain) -> Result<()> {
+    let graph = file::load_graph(&args.model)?;
+    let plan = Terms::from(args.terms).plan(&graph, 1)?;
+    let lines = lines(&plan);
+    if let Some(path) = &args.json {
+        write_json(&lines, path)?;
+    }
+    if args.json.as_deref() != Some("-".as_ref()) {
+        say!("{}: {} nodes\n{}", graph.name, graph.nodes.len(), nodes(&graph));
+        say!(
+            "{} steps, OT extension {:?}, first inference of a session\n{}",
+            lines.len(),
+            plan.flavour,
+            steps(&lines)
+        );
+    }
+    Ok(())
+}
+
+fn lines(plan: &Plan) -> Vec<Line> {
+    let mut ots = OtMeter::new(plan.flavour);
+    let (mut offline, mut online) = (Meter::new(), Meter::new());
+    let line = |step: &Step| {
+        let random = step.ots(plan.flavour);
+        let online = online.count(&step.online(plan.flavour));
+        Line {
+            layer: step.layer.clone(),
+            protocol: describe(&step.kind),
+            elements: step.len,
+            ring: step.ring,
+            random_ots: random.server_sends + random.client_sends,
+            offline_bytes: offline.count(&step.offline(plan.flavour, &mut ots)).bytes(),
+            online_bytes: online.bytes(),
+            online_rounds: online.rounds,
+        }
+    };
+    plan.steps.iter().map(line).collect()
+}
+
+fn describe(kind: &StepKind) -> String {
+    match kind {
+        StepKind::Input => "the client's input".into(),
+        StepKind::Product { product, .. } => format!("product with {}-bit weights", product.weight_bits),
+        StepKind::Reduce => "reduce (local)".into(),
+        StepKind::Extend { from, msb_known: true, .. } => format!("extend from {from} bits, sign known"),
+        StepKind::Extend { from, .. } => format!("extend from {from} bits"),
+        StepKind::Truncate { from, shift, .. } => format!("truncate {from} bits by {shift}"),
+        StepKind::Affine { factor, addend } => format!("times {factor} plus {addend} (local)"),
+        StepKind::ClampLow { bound: 0 } => "ReLU".into(),
+        StepKind::ClampLow { bound } => format!("max with {bound}"),
+        StepKind::ClampHigh { bound } => format!("min with {bound}"),
+        StepKind::Add { shifts } => format!("add, shifted by {} and {} (local)", shifts[0], shifts[1]),
+        StepKind::SumPool(w) => format!("sum over {}x{} (local)", w.kernel, w.kernel),
+        StepKind::MaxPool(w) => format!("maximum over {}x{}", w.kernel, w.kernel),
+        StepKind::Argmax { candidates, .. } => format!("argmax of {candidates}"),
+        StepKind::Reveal => "reveal to the client".into(),
+    }
+}
+
+fn nodes(graph: &Graph) -> Table {
+    let mut table = table(&["node", "operator", "operands", "shape", "bits", "scale"], 3);
+    for node in &graph.nodes {
+        let operands: Vec<&str> = node.inputs.iter().map(|&i| graph.nodes[i].name.as_str()).collect();
+        let [c, h, w] = node.output.shape;
+        table.add_row([
+            node.name.clone(),
+            operator(&node.op),
+            operands.join(", "),
+            format!("{c}x{h}x{w}"),
+            format!("{}{}", if node.output.signed { 's' } else { 'u' }, node.output.bits),
+            format!("2^{}", node.output.scale_log2),
+        ]);
+    }
+    table
+}
+
+fn operator(op: &Op) -> String {
+    match op {
+        Op::Input => "input".into(),
+        Op::Conv(c) => {
+            let groups = if c.groups > 1 { format!(", {} groups", c.groups) } else { String::new() };
+            format!("conv {0}x{0} stride {1}{groups}, W{2}", c.kernel, c.stride, c.linear.weight_bits)
+        }
+        Op::Linear(l) => format!("linear, W{}", l.weight_bits),
+        Op::Relu => "ReLU".into(),
+        Op::Requant { shift, clamp } => {
+            format!("requantise by {shift}{}", if *clamp { ", saturating" } else { "" })
+        }
+        Op::Add { .. } => "add".into(),
+        Op::AvgPool { kernel, .. } => format!("mean {kernel}x{kernel}"),
+        Op::MaxPool { kernel, .. } => format!("maximum {kernel}x{kernel}"),
+        Op::Flatten => "flatten".into(),
+        Op::Argmax => "argmax".into(),
+    }
+}
+
+fn steps(lines: &[Line]) -> Table {
+    let header = ["layer", "protocol", "elements", "ring", "random OTs", "offline B", "online B", "rounds"];
+    let mut table = table(&header, 2);
+    for l in lines {
+        let figures = [
+            l.elements as u64,
+            u64::from(l.ring),
+            l.random_ots,
+            l.offline_bytes,
+            l.online_bytes,
+            l.online_rounds,
+        ];
+        let figures = figures.iter().map(u64::to_string);
+        table.add_row([l.layer.clone(), l.protocol.clone()].into_iter().chain(figures));
+    }
+    table
+}
+
+/// A table whose columns from `right` on hold figures.
+fn table(header: &[&str], right: usize) -> Table {
+    let mut table = Table::new();
+    table.load_style(UTF8_FULL_CONDENSED).set_header(header.to_vec());
+    for column in table.column_iter_mut().skip(right) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
