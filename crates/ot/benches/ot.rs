@@ -37,6 +37,9 @@ fn main() {
         };
         flavour_rows(&mut table, flavour, 1 << log);
     }
+    if only.as_deref().is_none_or(|only| only == "ferret") {
+        thread_rows(&mut table, 1 << log);
+    }
     table.push(
         "memory",
         "peak of the process, both parties",
@@ -49,12 +52,15 @@ fn main() {
 
 fn flavour_rows(table: &mut Table, flavour: OtFlavour, n: usize) {
     let (server, client) = tcp_pair();
+    let sender = thread::spawn(move || {
+        pin(0);
+        party(server, Role::Server, flavour, n, 0)
+    });
     let receiver = thread::spawn(move || {
         pin(1);
         party(client, Role::Client, flavour, 0, n)
     });
-    pin(0);
-    let sent = party(server, Role::Server, flavour, n, 0);
+    let sent = sender.join().expect("the sender's thread ends well");
     let received = receiver.join().expect("the receiver's thread ends well");
     let name = flavour.name();
     let params = format!("n = 2^{}, loopback, batches of 2^16", n.ilog2());
@@ -78,6 +84,46 @@ fn flavour_rows(table: &mut Table, flavour: OtFlavour, n: usize) {
     table.push(name, &params, bits(sent.bytes), "bit/ot");
     let params = format!("{params}, set-up included");
     table.push(name, &params, bits(sent.bytes + sent.setup_bytes), "bit/ot");
+}
+
+/// Ferret on one thread and on two, one party at a time: the OT sender waits for nobody.
+fn thread_rows(table: &mut Table, n: usize) {
+    let mut rates = [0.0; 2];
+    for (rate, threads) in rates.iter_mut().zip([1, 2]) {
+        let (server, client) = Channel::pair();
+        let set_up = move |mut chan: Channel, role: Role| {
+            let mut rng = ChaCha20Rng::seed_from_u64(role as u64);
+            let flavour = OtFlavour::Ferret;
+            let mut ot = OtExtension::setup_with(&mut chan, role, flavour, &mut rng)
+                .expect("the peer is honest");
+            ot.set_threads(threads);
+            // The bootstrap takes both parties.
+            let (send, receive) = if role == Role::Server { (1, 0) } else { (0, 1) };
+            ot.extend_random(&mut chan, send, receive)
+                .expect("the peer is honest");
+            (chan, ot)
+        };
+        let client = thread::spawn(move || set_up(client, Role::Client));
+        let (mut chan, mut ot) = set_up(server, Role::Server);
+        let client = client.join().expect("the client's thread ends well");
+        let start = Instant::now();
+        for _ in (0..n).step_by(4 * BATCH) {
+            let rots = ot
+                .extend_random(&mut chan, 4 * BATCH, 0)
+                .expect("nobody is waited for");
+            hint::black_box(rots);
+        }
+        *rate = n as f64 / start.elapsed().as_secs_f64();
+        drop(client);
+        let params = format!("correlated OTs, {threads} threads, sender alone");
+        table.push("ferret", &params, *rate, "ot/s");
+    }
+    table.push(
+        "ferret",
+        "two threads over one",
+        rates[1] / rates[0],
+        "ratio",
+    );
 }
 
 struct Run {

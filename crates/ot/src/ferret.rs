@@ -24,22 +24,22 @@
 //! Semi-honest; LPN with the sets and estimates of module `params`; trees and code have a key of
 //! their own for each session, direction and iteration.
 
-use std::collections::VecDeque;
-
-use crate::cipher::Cipher;
 use crate::error::check_message;
-use crate::hash::Direction;
 use crate::rot::select;
-use crate::simd::Level;
 use crate::softspoken::{self, CHUNK, Choices};
 use crate::{OtError, Secret};
 
+mod batch;
+mod feed;
 mod lpn;
 pub(crate) mod params;
 mod tree;
 
-use params::{BOOT, FIRST, Params, Schedule};
-use tree::Punctured;
+pub(crate) use feed::Keys;
+
+use batch::{ReceiverTrees, SenderTrees};
+use feed::Feed;
+use params::{BOOT, FIRST, Params};
 
 /// The sender of one direction.
 pub(crate) struct Sender {
@@ -190,265 +190,6 @@ impl Receiver {
     }
 }
 
-/// Derives the public keys of trees and codes.
-#[derive(Debug, Clone)]
-pub(crate) struct Keys {
-    session: [u8; 32],
-    direction: Direction,
-}
-
-impl Keys {
-    pub(crate) fn new(session: &[u8; 32], direction: Direction) -> Self {
-        Self {
-            session: *session,
-            direction,
-        }
-    }
-
-    fn trees(&self, iteration: u64) -> Cipher {
-        self.derive("copriv-ot v1 ferret trees", iteration)
-    }
-
-    fn code(&self, iteration: u64) -> Cipher {
-        self.derive("copriv-ot v1 ferret code", iteration)
-    }
-
-    fn derive(&self, context: &str, iteration: u64) -> Cipher {
-        let mut hasher = blake3::Hasher::new_derive_key(context);
-        hasher.update(&self.session);
-        hasher.update(&[self.direction as u8]);
-        hasher.update(&iteration.to_le_bytes());
-        let mut key = [0; 16];
-        hasher.finalize_xof().fill(&mut key);
-        Cipher::new(u128::from_le_bytes(key))
-    }
-}
-
-/// What both sides do alike: iterations that feed each other.
-struct Feed<T> {
-    keys: Keys,
-    level: Level,
-    threads: usize,
-    schedule: Schedule,
-    main: Params,
-    /// Rows for the next iteration.
-    input: Secret<u128>,
-    /// Iterations that still have rows, in order.
-    iterations: VecDeque<Iteration<T>>,
-}
-
-impl<T: Trees> Feed<T> {
-    fn new(main: Params, keys: Keys) -> Self {
-        Self {
-            keys,
-            level: Level::detect(),
-            threads: 1,
-            schedule: Schedule::new(main),
-            main,
-            input: Secret::default(),
-            iterations: VecDeque::new(),
-        }
-    }
-
-    /// The LPN secret, and the rows that the trees use up.
-    fn split_input(&mut self, params: Params) -> (Secret<u128>, Secret<u128>) {
-        let input = std::mem::take(&mut self.input);
-        debug_assert_eq!(input.len(), params.input());
-        let (secret, inputs) = input.split_at(params.k());
-        (Secret::new(secret.to_vec()), Secret::new(inputs.to_vec()))
-    }
-
-    fn push(&mut self, i: u64, cipher: Cipher, secret: Secret<u128>, trees: T) {
-        let mut iteration = Iteration {
-            params: self.schedule.params(i),
-            level: self.level,
-            cipher,
-            code: self.keys.code(i),
-            secret,
-            trees,
-            used: 0,
-        };
-        let mut input = Secret::zeros(self.main.input());
-        iteration.fill(&mut input, self.threads);
-        self.input = input;
-        self.iterations.push_back(iteration);
-    }
-
-    fn take(&mut self, n: usize, rows: &mut Vec<u128>) {
-        let mut start = rows.len();
-        rows.resize(start + n, 0);
-        while start < rows.len() {
-            let iteration = self.iterations.front_mut().expect("started for n rows");
-            let m = iteration.left().min(rows.len() - start);
-            iteration.fill(&mut rows[start..start + m], self.threads);
-            start += m;
-            if iteration.left() == 0 {
-                self.iterations.pop_front();
-            }
-        }
-    }
-}
-
-/// One iteration, whose rows are made when they are asked for.
-struct Iteration<T> {
-    params: Params,
-    level: Level,
-    cipher: Cipher,
-    code: Cipher,
-    secret: Secret<u128>,
-    trees: T,
-    used: usize,
-}
-
-impl<T: Trees> Iteration<T> {
-    fn left(&self) -> usize {
-        self.params.output() - self.used
-    }
-
-    /// The next rows.
-    fn fill(&mut self, rows: &mut [u128], threads: usize) {
-        let first = self.used;
-        self.used += rows.len();
-        // A thread takes whole trees, but for the first and the last.
-        let share = rows.len().div_ceil(threads.max(1));
-        let share = share.next_multiple_of(self.params.leaves()).max(1);
-        if share >= rows.len() {
-            return self.expand(first, rows);
-        }
-        let (head, tail) = rows.split_at_mut(share - first % self.params.leaves());
-        let this = &*self;
-        std::thread::scope(|scope| {
-            let tail_first = first + head.len();
-            for (p, piece) in tail.chunks_mut(share).enumerate() {
-                scope.spawn(move || this.expand(tail_first + p * share, piece));
-            }
-            this.expand(first, head);
-        });
-    }
-
-    fn expand(&self, first: usize, rows: &mut [u128]) {
-        let leaves = self.params.leaves();
-        let mut scratch = Secret::default();
-        let (mut first, mut rows) = (first, rows);
-        while !rows.is_empty() {
-            let (tree, offset) = (first / leaves, first % leaves);
-            let n = rows.len().min(leaves - offset);
-            let (piece, rest) = rows.split_at_mut(n);
-            if n == leaves {
-                self.trees.leaves(&self.cipher, self.level, tree, piece);
-            } else {
-                scratch.resize(leaves, 0);
-                self.trees
-                    .leaves(&self.cipher, self.level, tree, &mut scratch);
-                piece.copy_from_slice(&scratch[offset..offset + n]);
-            }
-            lpn::encode(&self.code, &self.secret, first as u64, piece);
-            first += n;
-            rows = rest;
-        }
-    }
-}
-
-/// One party's trees of an iteration.
-trait Trees: Sync {
-    /// The leaves of a tree, choice bits in place.
-    fn leaves(&self, cipher: &Cipher, level: Level, tree: usize, leaves: &mut [u128]);
-}
-
-struct SenderTrees {
-    delta: Secret<u128>,
-    roots: Secret<u128>,
-}
-
-impl SenderTrees {
-    /// Expands all trees for their level sums. Tree `j` uses up inputs `j * depth ..`.
-    fn start(
-        cipher: &Cipher,
-        params: Params,
-        delta: u128,
-        inputs: &[u128],
-        threads: usize,
-        message: &mut Vec<u8>,
-    ) -> Self {
-        let depth = params.depth as usize;
-        let start = message.len();
-        message.resize(start + params.message_bytes(), 0);
-        let share = params.t.div_ceil(threads.max(1));
-        let sums = |inputs: &[u128], message: &mut [u8]| {
-            let mut nodes = Secret::zeros(params.leaves());
-            let mut blocks = message.chunks_exact_mut(16);
-            for q in inputs.chunks_exact(depth) {
-                let mut pads = q[1..].iter();
-                tree::send(cipher, delta, q[0], &mut nodes, |sum| {
-                    let pad = pads.next().expect("one input a level");
-                    let block = blocks.next().expect("one block a level");
-                    block.copy_from_slice(&(sum ^ pad).to_le_bytes());
-                });
-            }
-        };
-        let sums = &sums;
-        std::thread::scope(|scope| {
-            let mut pieces = inputs
-                .chunks(share * depth)
-                .zip(message[start..].chunks_mut(share * (depth - 1) * 16));
-            let first = pieces.next();
-            for (inputs, message) in pieces {
-                scope.spawn(move || sums(inputs, message));
-            }
-            if let Some((inputs, message)) = first {
-                sums(inputs, message);
-            }
-        });
-        Self {
-            delta: Secret::new(vec![delta]),
-            roots: Secret::new(inputs.iter().copied().step_by(depth).collect()),
-        }
-    }
-}
-
-impl Trees for SenderTrees {
-    fn leaves(&self, cipher: &Cipher, level: Level, tree: usize, leaves: &mut [u128]) {
-        tree::send(cipher, self.delta[0], self.roots[tree], leaves, |_| {});
-        tree::clear_bits(level, leaves);
-    }
-}
-
-struct ReceiverTrees {
-    trees: Secret<Punctured>,
-    /// The opened sums, `depth - 1` a tree.
-    sums: Secret<u128>,
-    depth: usize,
-}
-
-impl ReceiverTrees {
-    fn start(params: Params, inputs: &[u128], message: &[u8]) -> Self {
-        let depth = params.depth as usize;
-        let mut trees = Secret::with_capacity(params.t);
-        let mut sums = Secret::with_capacity(params.t * (depth - 1));
-        let mut blocks = message.chunks_exact(16);
-        for t in inputs.chunks_exact(depth) {
-            let alpha = (0..)
-                .zip(t)
-                .fold(0, |alpha, (i, t)| alpha | (!*t as u64 & 1) << i);
-            trees.push(Punctured { alpha, root: t[0] });
-            for (t, block) in t[1..].iter().zip(&mut blocks) {
-                let block = u128::from_le_bytes(block.try_into().expect("sixteen bytes"));
-                sums.push(t ^ block);
-            }
-        }
-        Self { trees, sums, depth }
-    }
-}
-
-impl Trees for ReceiverTrees {
-    fn leaves(&self, cipher: &Cipher, level: Level, tree: usize, leaves: &mut [u128]) {
-        let sums = &self.sums[tree * (self.depth - 1)..][..self.depth - 1];
-        let punctured = self.trees[tree];
-        tree::receive(cipher, level, punctured, sums, leaves);
-        tree::choice_bits(level, leaves, punctured.alpha);
-    }
-}
-
 /// Turns random choices into chosen ones at the sender: row `i` takes `Delta` in where flip `i` is
 /// one.
 pub(crate) fn apply_flips(delta: u128, flips: &[u8], rows: &mut [u128]) {
@@ -460,6 +201,7 @@ pub(crate) fn apply_flips(delta: u128, flips: &[u8], rows: &mut [u128]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hash::Direction;
     use rand::{RngExt, SeedableRng};
     use rand_chacha::ChaCha20Rng;
 
