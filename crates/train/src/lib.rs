@@ -10,6 +10,18 @@
 //!                 |        |        |
 //!                 +--------+--------+--- Checkpoint (one file each)
 //! ```
+//!
+//! ```no_run
+//! use copriv_train::{ExportConfig, PruneConfig, Silent, TrainConfig, data, export, prune, train};
+//!
+//! let data = data::load(data::EMBEDDED, "data".as_ref())?;
+//! let float = train(&TrainConfig::default(), &data, &mut Silent)?;
+//! let saved_bytes = vec![1e6; float.graph.blocks.len()]; // from the planner
+//! let pruned = prune(&PruneConfig::default(), &float, &data, &saved_bytes, &mut Silent)?;
+//! let exported = export(&ExportConfig::default(), &pruned.checkpoint, &data, &mut Silent)?;
+//! println!("{} % as integers", exported.integer_accuracy);
+//! # Ok::<(), copriv_train::TrainError>(())
+//! ```
 #![forbid(unsafe_code)]
 
 mod checkpoint;

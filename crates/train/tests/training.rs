@@ -64,6 +64,13 @@ fn every_stage_runs_and_leaves_a_network_that_beats_chance() {
     assert_eq!(merged, blocks - kept);
     assert_eq!(exported.fake_quant_accuracy, exported.integer_accuracy);
     assert!(exported.integer_accuracy > 40.0, "{}", exported.integer_accuracy);
+
+    // Training that destroys the network is not kept: the calibrated start validates better.
+    let with = |qat| ExportConfig { qat, ..ExportConfig::default() };
+    let calibrated = export(&with(short(0)), &pruned.checkpoint, &data, &mut Silent).unwrap();
+    let destroyed = Recipe { rate: 1e3, ..short(1) };
+    let exported = export(&with(destroyed), &pruned.checkpoint, &data, &mut Silent).unwrap();
+    assert_eq!(exported.checkpoint, calibrated.checkpoint);
 }
 
 #[test]
