@@ -146,7 +146,7 @@ fn explain_adds_up_to_what_is_measured() {
         assert_eq!(sum, report["bytes"][phase].as_u64().unwrap(), "{phase}");
     }
     let (_, stdout, _) = run(&["explain", model]);
-    assert!(stdout.contains("ReLU") && stdout.contains("truncate"), "{stdout}");
+    assert!(stdout.contains("ReLU") && stdout.contains("saturate to 0..=63"), "{stdout}");
 }
 
 #[test]

@@ -133,6 +133,9 @@ fn interactive(party: &mut Party, stock: &mut OtStock, step: &Step, values: &[Ve
         }
         StepKind::ClampLow { bound } => select::clamp_low(party, stock, ring, *bound, x),
         StepKind::ClampHigh { bound } => select::clamp_high(party, stock, ring, *bound, x),
+        StepKind::Saturate { from, bound, window } => {
+            select::saturate(party, stock, (*from, *bound, *window), x)
+        }
         StepKind::MaxPool(window) => select::max_pool(party, stock, ring, window, x),
         StepKind::Argmax { from, .. } => select::argmax(party, stock, (*from, ring), x),
         StepKind::Input | StepKind::Product { .. } | StepKind::Reveal => {

@@ -1,11 +1,12 @@
 //! Selections by a comparison: clamps (ReLU among them), max pool, argmax.
 
 use copriv_model::kernel::mask;
+use copriv_plan::Forest;
 use copriv_plan::price::tournament;
 use copriv_plan::step::Window;
 
-use crate::compare::drelu;
-use crate::convert::mux;
+use crate::compare::{EQ, GT, and, drelu, grow};
+use crate::convert::{b2a, mux};
 use crate::error::Result;
 use crate::{OtStock, Party};
 
@@ -38,6 +39,53 @@ pub fn clamp_high(
     let negated = |x: &[u64]| x.iter().map(|v| v.wrapping_neg() & mask(ring)).collect::<Vec<_>>();
     let clamped = clamp_low(party, stock, ring, bound.wrapping_neg(), &negated(x))?;
     Ok(negated(&clamped))
+}
+
+/// `max(bound, min(x, bound + 2^window - 1))`, from `Z_2^from` into `Z_2^(window+1)`, by one
+/// comparison; the derivation stands at [`copriv_plan::StepKind::Saturate`].
+pub fn saturate(
+    party: &mut Party,
+    stock: &mut OtStock,
+    (from, bound, window): (u32, i64, u32),
+    x: &[u64],
+) -> Result<Vec<u64>> {
+    let x = shifted(party, x, bound, from);
+    let server = party.is_server();
+    let high = from - 1 - window;
+    let part = |at: u32, bits: u32| x.iter().map(move |v| v >> at & mask(bits));
+    // The sum of a part overflows iff the server's is greater than the complement of the
+    // client's; it is -1 iff they are equal, and 0 iff the server's is the client's negative.
+    let complement = |v: u64, bits: u32| if server { v } else { mask(bits) - v };
+    let lows: Vec<u64> = part(0, window).map(|v| complement(v, window)).collect();
+    let highs: Vec<u64> = part(window, high).map(|v| complement(v, high)).collect();
+    let negatives: Vec<u64> =
+        part(window, high).map(|v| if server { v } else { v.wrapping_neg() & mask(high) }).collect();
+    let forest = Forest::saturate(from, window, party.flavour());
+    let roots = grow(party, stock, &forest, &[&lows, &highs, &negatives])?;
+    let [carries, highs, zeros] = [&roots[0], &roots[1], &roots[2]];
+
+    // carry & (E1, E0 ^ E1)
+    let operands: Vec<u8> =
+        highs.iter().zip(zeros).map(|(h, z)| (h & EQ) >> 1 | (((z & EQ) ^ (h & EQ)) & EQ)).collect();
+    let carries: Vec<u8> = carries.iter().map(|c| c & GT).collect();
+    let products = and(party, stock, 2, &carries, &operands)?;
+    let (mut positive, mut clear) = (Vec::with_capacity(x.len()), Vec::with_capacity(x.len()));
+    for i in 0..x.len() {
+        let into_sign = (highs[i] & GT) ^ (products[i] & 1);
+        positive.push((x[i] >> (from - 1)) as u8 & 1 ^ into_sign ^ u8::from(server));
+        clear.push((zeros[i] & EQ) >> 1 ^ products[i] >> 1);
+    }
+    let inside = and(party, stock, 1, &positive, &clear)?;
+    let above: Vec<bool> = inside.iter().zip(&positive).map(|(i, p)| (i ^ p) & 1 == 1).collect();
+    let inside: Vec<bool> = inside.iter().map(|i| i & 1 == 1).collect();
+
+    let ring = window + 1;
+    let narrow: Vec<u64> = x.iter().map(|v| v & mask(ring)).collect();
+    let kept = mux(party, stock, ring, &inside, &narrow)?;
+    let above = b2a(party, stock, ring, &above)?;
+    let top = |a: &u64| a.wrapping_mul(mask(window));
+    let sum: Vec<u64> = kept.iter().zip(&above).map(|(k, a)| k.wrapping_add(top(a)) & mask(ring)).collect();
+    Ok(shifted(party, &sum, bound.wrapping_neg(), ring))
 }
 
 /// Maximum of each window. Differences of two elements must fit the ring.

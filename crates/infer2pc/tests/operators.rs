@@ -71,6 +71,34 @@ fn clamps_are_exact() {
 }
 
 #[test]
+fn saturation_is_exact() {
+    for (from, window) in
+        [(3, 1), (4, 1), (4, 2), (5, 1), (6, 3), (7, 2), (7, 5), (9, 4), (13, 8), (24, 8), (41, 16)]
+    {
+        for bound in [0, -(1i64 << (window - 1)), 3] {
+            let fits = |v: &u64| {
+                i128::from(signed(*v, from)) - i128::from(bound) < 1 << (from - 1)
+                    && i128::from(signed(*v, from)) - i128::from(bound) >= -(1 << (from - 1))
+            };
+            let x: Vec<u64> = values(from).into_iter().filter(fits).collect();
+            let step = step(StepKind::Saturate { from, bound, window }, x.len(), window + 1);
+            let y = operator(&x, (from, window + 1), cost(&step), |p, s, x| {
+                select::saturate(p, s, (from, bound, window), x).unwrap()
+            });
+            for (x, y) in x.iter().zip(y) {
+                let expected = signed(*x, from).clamp(bound, bound + (1 << window) - 1);
+                assert_eq!(
+                    y,
+                    expected as u64 & mask(window + 1),
+                    "{} in {from} bits to {window} from {bound}",
+                    signed(*x, from)
+                );
+            }
+        }
+    }
+}
+
+#[test]
 fn truncation_is_exact() {
     for from in RINGS {
         for shift in [1, 2, 3, from / 2, from - 1] {
@@ -158,7 +186,7 @@ fn comparisons_of_private_integers() {
         let x = values(bits);
         let mut y = x.clone();
         y.rotate_left(3);
-        let comparison = copriv_plan::Comparison::new(bits, FLAVOUR);
+        let comparison = copriv_plan::Forest::greater(bits, FLAVOUR);
         let n = x.len() as u64;
         let run = |p: &mut copriv_infer2pc::Party, mine: &[u64]| {
             let mut stock = p.stock(comparison.ots(n)).unwrap();
@@ -177,7 +205,7 @@ fn comparisons_of_private_integers() {
 fn shares_of_a_comparison_are_balanced() {
     // Each party's share alone must say nothing: the same comparison, many times.
     let n = 4000;
-    let comparison = copriv_plan::Comparison::new(8, FLAVOUR);
+    let comparison = copriv_plan::Forest::greater(8, FLAVOUR);
     let (x, y) = share(&vec![5; n], 8, 1);
     let run = |p: &mut copriv_infer2pc::Party, v: &[u64]| {
         let mut stock = p.stock(comparison.ots(n as u64)).unwrap();

@@ -1,53 +1,54 @@
-//! Shape of the millionaires' protocol of CrypTFlow2 (eprint 2020/1002, section 3): digits by
-//! 1-of-2^m OT, joined by an AND tree.
+//! Shape of the comparison protocols of CrypTFlow2 (eprint 2020/1002, section 3): digits by
+//! 1-of-2^m OT, joined by AND trees.
 
 use crate::ot::{Flavour, Ots, packed};
 use crate::traffic::{Flow, Meter};
 
-/// `1{x > y}` for `bits`-bit integers, x at the server, y at the client, XOR-shared.
+/// What a tree finds out of `x` at the server and `y` at the client, XOR-shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finds {
+    /// `1{x > y}`.
+    Greater,
+    /// `1{x > y}` and `1{x = y}`.
+    GreaterAndEqual,
+    /// `1{x = y}`.
+    Equal,
+}
+
+/// One comparison.
 ///
-/// Leaves: for each digit the server offers `(gt, eq)` for every value of the client's digit
-/// (the least digit needs no `eq`); the first of the `2^m` messages is free. Inner nodes:
+/// Leaves: for each digit the server offers what there is to know of it for every value of the
+/// client's digit; the first of the `2^m` messages is free. Inner nodes:
 /// `gt = gt_hi ^ (eq_hi & gt_lo)`, `eq = eq_hi & eq_lo`; the two ANDs share `eq_hi`, so that
 /// three bits are opened instead of four.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Comparison {
+pub struct Tree {
+    /// What it finds.
+    pub finds: Finds,
     /// Digit widths, least significant first.
     pub digits: Vec<u32>,
-    /// Levels of the tree, from the leaves up.
-    pub levels: Vec<Level>,
 }
 
-/// One level: neighbours are joined pairwise; a last node without partner moves up as it is.
+/// One level of a tree: neighbours are joined pairwise; a last node without partner moves up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Level {
-    /// ANDs of each joined pair, least significant first: 2 with `eq`, 1 without.
+    /// ANDs of each joined pair, least significant first.
     pub ands: Vec<u32>,
     /// Whether a node is left over.
     pub odd: bool,
 }
 
-impl Comparison {
-    /// The cheapest digit size for `bits`-bit operands; none for 0 bits (the result is 0).
-    pub fn new(bits: u32, flavour: Flavour) -> Self {
-        (1..=4)
-            .map(|m| Self::with_digits(bits, m))
-            .min_by_key(|c| c.millibits(flavour))
-            .unwrap_or_else(|| Self::with_digits(bits, 4))
+impl Tree {
+    /// The cheapest digit size for `bits`-bit operands; none for 0 bits.
+    pub fn new(finds: Finds, bits: u32, flavour: Flavour) -> Self {
+        let candidates = (1..=4).map(|m| Self::with_digits(finds, bits, m));
+        let price = |tree: &Self| Forest(vec![tree.clone()]).millibits(flavour);
+        candidates.min_by_key(price).unwrap_or_else(|| Self::with_digits(finds, bits, 4))
     }
 
     /// Digits of `m` bits; the most significant one takes what remains.
-    pub fn with_digits(bits: u32, m: u32) -> Self {
-        let digits: Vec<u32> = (0..bits.div_ceil(m)).map(|i| m.min(bits - i * m)).collect();
-        let mut levels = Vec::new();
-        let mut nodes = digits.len();
-        while nodes > 1 {
-            // The least significant pair never needs `eq`.
-            let ands = (0..nodes / 2).map(|pair| if pair == 0 { 1 } else { 2 }).collect();
-            levels.push(Level { ands, odd: nodes % 2 == 1 });
-            nodes = nodes.div_ceil(2);
-        }
-        Self { digits, levels }
+    pub fn with_digits(finds: Finds, bits: u32, m: u32) -> Self {
+        Self { finds, digits: (0..bits.div_ceil(m)).map(|i| m.min(bits - i * m)).collect() }
     }
 
     /// Operand width.
@@ -55,36 +56,94 @@ impl Comparison {
         self.digits.iter().sum()
     }
 
-    /// Bits of table entry of digit `i`: `gt`, and `eq` except for the least digit.
+    /// Bits of a table entry of digit `i`: nobody asks whether the least digits are equal
+    /// unless it is to be found.
     pub fn entry_bits(&self, i: usize) -> u32 {
-        if i == 0 { 1 } else { 2 }
+        match self.finds {
+            Finds::Greater if i == 0 => 1,
+            Finds::Greater | Finds::GreaterAndEqual => 2,
+            Finds::Equal => 1,
+        }
     }
 
-    /// Random OTs that `n` comparisons consume.
+    /// The levels, from the leaves up.
+    pub fn levels(&self) -> Vec<Level> {
+        let ands = |pair| match self.finds {
+            Finds::Greater if pair == 0 => 1,
+            Finds::Greater | Finds::GreaterAndEqual => 2,
+            Finds::Equal => 1,
+        };
+        let mut levels = Vec::new();
+        let mut nodes = self.digits.len();
+        while nodes > 1 {
+            levels.push(Level { ands: (0..nodes / 2).map(ands).collect(), odd: nodes % 2 == 1 });
+            nodes = nodes.div_ceil(2);
+        }
+        levels
+    }
+}
+
+/// Comparisons that run side by side, in the rounds of the deepest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forest(pub Vec<Tree>);
+
+impl Forest {
+    /// One tree that finds `1{x > y}` of `bits`-bit operands.
+    pub fn greater(bits: u32, flavour: Flavour) -> Self {
+        Self(vec![Tree::new(Finds::Greater, bits, flavour)])
+    }
+
+    /// The trees of a saturation of `ring`-bit values to `window` bits: the carry of the low
+    /// bits, the comparison of the bits between them and the sign, and whether those are
+    /// opposite (see [`crate::StepKind::Saturate`]).
+    pub fn saturate(ring: u32, window: u32, flavour: Flavour) -> Self {
+        let high = ring - 1 - window;
+        Self(vec![
+            Tree::new(Finds::Greater, window, flavour),
+            Tree::new(Finds::GreaterAndEqual, high, flavour),
+            Tree::new(Finds::Equal, high, flavour),
+        ])
+    }
+
+    /// Random OTs that `n` runs consume.
     pub fn ots(&self, n: u64) -> Ots {
-        let pairs: usize = self.levels.iter().map(|l| l.ands.len()).sum();
-        Ots::from_server(n * u64::from(self.bits())) + Ots::both(n * pairs as u64)
+        let bits: u32 = self.0.iter().map(Tree::bits).sum();
+        let pairs: usize = self.0.iter().flat_map(Tree::levels).map(|l| l.ands.len()).sum();
+        Ots::from_server(n * u64::from(bits)) + Ots::both(n * pairs as u64)
     }
 
-    /// Online messages of `n` comparisons.
+    /// Online messages of `n` runs.
     pub fn flows(&self, n: u64) -> Vec<Flow> {
-        let tables = self
-            .digits
-            .iter()
-            .enumerate()
-            .map(|(i, &w)| packed(n, ((1u64 << w) - 1) * u64::from(self.entry_bits(i))));
-        let flips = self.digits.iter().map(|&w| packed(n, u64::from(w)));
-        let mut flows = vec![Flow::Up(flips.sum()), Flow::Down(tables.sum())];
-        for level in &self.levels {
-            let opened: u64 = level.ands.iter().map(|&k| 1 + u64::from(k)).sum();
-            let bytes = packed(n, opened);
+        let (mut flips, mut tables) = (0, 0);
+        for tree in &self.0 {
+            for (i, &width) in tree.digits.iter().enumerate() {
+                flips += packed(n, u64::from(width));
+                tables += packed(n, ((1u64 << width) - 1) * u64::from(tree.entry_bits(i)));
+            }
+        }
+        let mut flows = vec![Flow::Up(flips), Flow::Down(tables)];
+        for bits in self.opened() {
+            let bytes = packed(n, u64::from(bits));
             flows.push(Flow::Both { up: bytes, down: bytes });
         }
         flows
     }
 
-    /// Offline and online thousandths of a bit of one comparison: what the digit size is
-    /// chosen by.
+    /// Bits that each party opens on each level.
+    pub fn opened(&self) -> Vec<u32> {
+        let mut opened = Vec::new();
+        for tree in &self.0 {
+            for (depth, level) in tree.levels().iter().enumerate() {
+                if opened.len() == depth {
+                    opened.push(0);
+                }
+                opened[depth] += level.ands.iter().map(|k| 1 + k).sum::<u32>();
+            }
+        }
+        opened
+    }
+
+    /// Offline and online thousandths of a bit of one run: what the digit size is chosen by.
     fn millibits(&self, flavour: Flavour) -> u64 {
         // Enough elements for the padding of single messages to vanish.
         const MANY: u64 = 1 << 16;

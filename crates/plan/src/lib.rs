@@ -19,7 +19,7 @@ mod rings;
 pub mod step;
 pub mod traffic;
 
-pub use comparison::Comparison;
+pub use comparison::Forest;
 pub use error::PlanError;
 pub use ot::Flavour;
 pub use price::{Forecast, LayerPrice, Prediction};

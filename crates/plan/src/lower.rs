@@ -75,7 +75,7 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    /// Truncate, then clamp from below (the fused ReLU, if any), then from above.
+    /// Truncate, then saturate: from below (the fused ReLU, if any) and from above.
     fn requant(&mut self, id: NodeId, shift: u32, clamp: bool) -> Result<StepId, PlanError> {
         let graph = self.graph;
         let node = &graph.nodes[id];
@@ -83,6 +83,11 @@ impl Lowering<'_> {
         let source = self.rings.source(graph, id);
         let x = self.in_ring(source, self.rings.working[id])?;
         let mut value = self.truncate(&node.name, x, shift);
+        if let Some((bound, window)) = saturation(low, high, ring) {
+            let from = self.steps[value].ring;
+            let kind = StepKind::Saturate { from, bound, window };
+            return Ok(self.push(&node.name, kind, vec![value], node.output.len(), window + 1));
+        }
         if let Some(bound) = low {
             let operand = node.inputs[0];
             let layer = if self.rings.fused[operand] { &graph.nodes[operand].name } else { &node.name };
@@ -195,6 +200,14 @@ impl Lowering<'_> {
         self.steps.push(Step { layer: layer.to_owned(), kind, inputs, len, ring });
         self.steps.len() - 1
     }
+}
+
+/// Two clamps whose window has a power of two of values, and bits between it and the sign.
+fn saturation(low: Option<i64>, high: Option<i64>, ring: u32) -> Option<(i64, u32)> {
+    let (low, high) = (low?, high?);
+    let values = high.checked_sub(low)?.checked_add(1)?.unsigned_abs();
+    let window = values.ilog2();
+    (values.is_power_of_two() && window >= 1 && window + 2 <= ring).then_some((low, window))
 }
 
 fn product(graph: &Graph, id: NodeId, ring: u32) -> Result<StepKind, PlanError> {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::comparison::Comparison;
+use crate::comparison::Forest;
 use crate::ot::{Choices, Flavour, OtMeter, Ots, packed};
 use crate::step::{Plan, Step, StepKind};
 use crate::traffic::{Flow, Meter, Traffic};
@@ -131,12 +131,16 @@ impl Step {
         match &self.kind {
             StepKind::Extend { msb_known: true, .. } => Ots::from_server(n),
             StepKind::Extend { from, .. } => {
-                Comparison::new(*from, flavour).ots(n) + b2a_ots(n, self.ring - from)
+                Forest::greater(*from, flavour).ots(n) + b2a_ots(n, self.ring - from)
             }
             StepKind::Truncate { shift, .. } => {
-                Comparison::new(*shift, flavour).ots(n) + b2a_ots(n, self.ring)
+                Forest::greater(*shift, flavour).ots(n) + b2a_ots(n, self.ring)
             }
             StepKind::ClampLow { .. } | StepKind::ClampHigh { .. } => clamp_ots(n, self.ring, flavour),
+            // Two ANDs with a common operand, one AND, MUX, B2A.
+            StepKind::Saturate { from, window, .. } => {
+                Forest::saturate(*from, *window, flavour).ots(n) + Ots::both(3 * n) + b2a_ots(n, self.ring)
+            }
             StepKind::MaxPool(window) => {
                 let matches = window.kernel * window.kernel - 1;
                 clamp_ots(n * matches as u64, self.ring, flavour)
@@ -164,12 +168,17 @@ impl Step {
             StepKind::Product { product, .. } => vec![product.online()],
             StepKind::Extend { from, msb_known: true, .. } => cot(n, self.ring - from).into(),
             StepKind::Extend { from, .. } => {
-                [Comparison::new(*from, flavour).flows(n), b2a(n, self.ring - from)].concat()
+                [Forest::greater(*from, flavour).flows(n), b2a(n, self.ring - from)].concat()
             }
             StepKind::Truncate { shift, .. } => {
-                [Comparison::new(*shift, flavour).flows(n), b2a(n, self.ring)].concat()
+                [Forest::greater(*shift, flavour).flows(n), b2a(n, self.ring)].concat()
             }
             StepKind::ClampLow { .. } | StepKind::ClampHigh { .. } => clamp(n, self.ring, flavour),
+            StepKind::Saturate { from, window, .. } => {
+                let opened = |bits| Flow::Both { up: packed(n, bits), down: packed(n, bits) };
+                let trees = Forest::saturate(*from, *window, flavour).flows(n);
+                [trees, vec![opened(3), opened(2)], mux(n, self.ring).into(), b2a(n, self.ring)].concat()
+            }
             StepKind::MaxPool(window) => tournament(window.kernel * window.kernel)
                 .flat_map(|m| clamp(n * m as u64, self.ring, flavour))
                 .collect(),
@@ -217,9 +226,9 @@ fn mux(n: u64, ring: u32) -> [Flow; 2] {
 }
 
 fn clamp(n: u64, ring: u32, flavour: Flavour) -> Vec<Flow> {
-    [Comparison::new(ring - 1, flavour).flows(n), mux(n, ring).into()].concat()
+    [Forest::greater(ring - 1, flavour).flows(n), mux(n, ring).into()].concat()
 }
 
 fn clamp_ots(n: u64, ring: u32, flavour: Flavour) -> Ots {
-    Comparison::new(ring - 1, flavour).ots(n) + Ots::both(n)
+    Forest::greater(ring - 1, flavour).ots(n) + Ots::both(n)
 }

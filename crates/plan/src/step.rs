@@ -91,6 +91,21 @@ pub enum StepKind {
         /// Largest result.
         bound: i64,
     },
+    /// `max(bound, min(x, bound + 2^window - 1))` in one comparison instead of two: with
+    /// `x' = x - bound`, the bits of `x'` between window and sign are all zero or the value is
+    /// out of range, and then the sign says on which side.
+    ///
+    /// Of the shares' sum, `carry` out of the window, and for the bits `h` above it
+    /// `E1 = 1{h_s + h_c = -1}` and `E0 = 1{h_s + h_c = 0}`: the sum's bits are zero iff
+    /// `carry ? E1 : E0`, and the comparison for the sign finds `carry` and `E1` on its way.
+    Saturate {
+        /// Ring of the operand; `x'` fits it.
+        from: u32,
+        /// Smallest result.
+        bound: i64,
+        /// log2 of the number of results.
+        window: u32,
+    },
     /// `x0 * 2^shifts[0] + x1 * 2^shifts[1]`: local.
     Add {
         /// Left shifts.

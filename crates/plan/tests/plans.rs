@@ -1,7 +1,8 @@
 //! Lowering and pricing, on small graphs.
 
 use copriv_model::{ConvSpec, Graph, GraphBuilder, LinearSpec, TensorType};
-use copriv_plan::{Comparison, Flavour, Flow, Plan, StepKind, Traffic, traffic::Meter};
+use copriv_plan::comparison::{Finds, Tree};
+use copriv_plan::{Flavour, Flow, Plan, StepKind, Traffic, traffic::Meter};
 
 fn spec(out_channels: usize, kernel: usize, weight_bits: u32) -> ConvSpec {
     let linear = LinearSpec {
@@ -34,6 +35,7 @@ fn kinds(plan: &Plan) -> Vec<(&str, &'static str)> {
         StepKind::Reduce => "reduce",
         StepKind::Extend { .. } => "extend",
         StepKind::Truncate { .. } => "truncate",
+        StepKind::Saturate { .. } => "saturate",
         StepKind::ClampLow { .. } => "low",
         StepKind::ClampHigh { .. } => "high",
         StepKind::Add { .. } => "add",
@@ -44,12 +46,12 @@ fn kinds(plan: &Plan) -> Vec<(&str, &'static str)> {
 }
 
 #[test]
-fn a_relu_is_taken_behind_the_truncation_and_shares_are_widened_once() {
+fn a_relu_is_taken_with_the_saturation_and_shares_are_widened_once() {
     let plan = Plan::new(&residual(4), Flavour::Iknp).unwrap();
     let steps = kinds(&plan);
     let at = |name| steps.iter().position(|s| *s == name).unwrap_or_else(|| panic!("{name:?} in {steps:?}"));
-    assert!(at(("requant1", "truncate")) < at(("relu", "low")));
-    assert!(at(("relu", "low")) < at(("requant1", "high")));
+    assert!(at(("requant1", "truncate")) < at(("requant1", "saturate")));
+    assert!(!steps.iter().any(|(layer, _)| *layer == "relu"), "the ReLU is part of the saturation");
     assert_eq!(steps.iter().filter(|s| **s == ("requant1", "extend")).count(), 1);
     // The input is the client's own, and no extension is paid for it.
     assert!(!steps.contains(&("input", "extend")));
@@ -110,19 +112,21 @@ fn the_price_of_a_product_is_its_formula() {
 
 #[test]
 fn comparisons_cover_every_bit_once_and_join_to_one_node() {
-    for bits in 0..=64 {
-        for m in 1..=4 {
-            let c = Comparison::with_digits(bits, m);
-            assert_eq!(c.bits(), bits);
-            let mut nodes = c.digits.len();
-            for level in &c.levels {
-                assert_eq!(nodes, 2 * level.ands.len() + usize::from(level.odd));
-                nodes = level.ands.len() + usize::from(level.odd);
+    for finds in [Finds::Greater, Finds::GreaterAndEqual, Finds::Equal] {
+        for bits in 0..=64 {
+            for m in 1..=4 {
+                let tree = Tree::with_digits(finds, bits, m);
+                assert_eq!(tree.bits(), bits);
+                let mut nodes = tree.digits.len();
+                for level in tree.levels() {
+                    assert_eq!(nodes, 2 * level.ands.len() + usize::from(level.odd));
+                    nodes = level.ands.len() + usize::from(level.odd);
+                }
+                assert!(nodes <= 1);
             }
-            assert!(nodes <= 1);
-        }
-        for flavour in Flavour::ALL {
-            assert!(Comparison::new(bits, flavour).digits.iter().all(|&d| (1..=4).contains(&d)));
+            for flavour in Flavour::ALL {
+                assert!(Tree::new(finds, bits, flavour).digits.iter().all(|&d| (1..=4).contains(&d)));
+            }
         }
     }
 }

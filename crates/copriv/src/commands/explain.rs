@@ -77,6 +77,9 @@ fn describe(kind: &StepKind) -> String {
         StepKind::ClampLow { bound: 0 } => "ReLU".into(),
         StepKind::ClampLow { bound } => format!("max with {bound}"),
         StepKind::ClampHigh { bound } => format!("min with {bound}"),
+        StepKind::Saturate { bound, window, .. } => {
+            format!("saturate to {bound}..={}", bound + (1i64 << window) - 1)
+        }
         StepKind::Add { shifts } => format!("add, shifted by {} and {} (local)", shifts[0], shifts[1]),
         StepKind::SumPool(w) => format!("sum over {}x{} (local)", w.kernel, w.kernel),
         StepKind::MaxPool(w) => format!("maximum over {}x{}", w.kernel, w.kernel),
