@@ -10,7 +10,8 @@ use crate::TrainError;
 ///
 /// * `mbv2-wW`: MobileNetV2 (Sandler et al., 2018) for 32x32 images at width `W`, 0.1 to 2.0:
 ///   stem of stride 1, strides 1, 1, 2, 2, 1, 2, 1, plain ReLU instead of ReLU6.
-/// * `mbv2-tiny`: eight inverted residual blocks of 16 to 48 channels, for the demo.
+/// * `mbv2-tiny`: six inverted residual blocks of 16 and 32 channels, for the demo. Expansion 6 as in the
+///   paper: a dense 3x3 kernel then has fewer weights than the block it replaces.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Arch {
     /// MobileNetV2 at a width.
@@ -35,7 +36,7 @@ const MOBILENET_V2: [Stage; 7] = [
     Stage(6, 320, 1, 1),
 ];
 
-const TINY: [Stage; 4] = [Stage(2, 24, 1, 2), Stage(3, 24, 2, 1), Stage(3, 40, 3, 2), Stage(3, 48, 2, 1)];
+const TINY: [Stage; 3] = [Stage(2, 16, 1, 2), Stage(6, 16, 2, 1), Stage(6, 32, 3, 2)];
 
 impl Arch {
     /// The architecture called `name`.
@@ -223,7 +224,7 @@ mod tests {
         let [_, h, w] = shapes[graph.nodes[pooled].inputs[0]];
         assert!((h * w).is_power_of_two());
         assert!((1_000_000..3_500_000).contains(&graph.macs().unwrap()), "{}", graph.macs().unwrap());
-        assert!(graph.relu_count().unwrap() < 60_000, "{}", graph.relu_count().unwrap());
+        assert!(graph.relu_count().unwrap() < 62_000, "{}", graph.relu_count().unwrap());
     }
 
     #[test]
