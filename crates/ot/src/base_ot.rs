@@ -1,6 +1,6 @@
 //! Base OT: a few hundred random OTs from public-key cryptography.
 //!
-//! **Endemic OT** of Masny and Rindal (eprint 2019/706, figure 8, instantiated with
+//! **Endemic OT** of Masny and Rindal (eprint 2019/706, instantiated with
 //! Diffie-Hellman) over Ristretto. For base OT `i` with choice `c`, `G` the generator, `H` a hash
 //! to the group:
 //!

@@ -173,3 +173,41 @@ impl std::fmt::Debug for OtExtension {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha20Rng;
+
+    #[test]
+    fn tweaks_never_repeat_within_a_connection() {
+        let calls = [(5, 7), (0, 300), (200, 0), (0, 0), (128, 128), (5, 7)];
+        for flavour in [OtFlavour::Iknp, OtFlavour::SoftSpoken4, OtFlavour::Ferret] {
+            let (a, b) = Channel::pair();
+            let party = |mut chan: Channel, role: Role| {
+                let mut rng = ChaCha20Rng::seed_from_u64(role as u64);
+                let mut ot = OtExtension::setup_with(&mut chan, role, flavour, &mut rng).unwrap();
+                let (mut sent, mut received) = (0, 0);
+                for (call, (s, r)) in calls.into_iter().enumerate() {
+                    let (s, r) = if role == Role::Server { (s, r) } else { (r, s) };
+                    let (mut sender, receiver) = if call % 2 == 0 {
+                        ot.extend(&mut chan, s, &vec![true; r]).unwrap()
+                    } else {
+                        ot.extend_random(&mut chan, s, r).unwrap()
+                    };
+                    // Indices go on where the last call, of whatever kind, ended.
+                    assert_eq!((sender.first(), receiver.first()), (sent, received));
+                    assert_eq!(sender.take(s / 2).unwrap().first(), sent);
+                    assert_eq!(sender.first(), sent + s as u64 / 2);
+                    sent += s as u64;
+                    received += r as u64;
+                }
+            };
+            std::thread::scope(|scope| {
+                scope.spawn(|| party(b, Role::Client));
+                party(a, Role::Server);
+            });
+        }
+    }
+}

@@ -1,7 +1,7 @@
 //! All-but-one seeds: a puncturable PRF from a GGM tree, `k` base OTs a tree.
 //!
-//! Goldreich, Goldwasser, Micali (JACM 1986); Schoppmann, Gascon, Reichert, Raykova
-//! (eprint 2019/1084) for the use with OT. The *dealer* knows all `2^k` leaves. The *holder*, with
+//! Goldreich, Goldwasser, Micali (JACM 1986); Boyle, Couteau, Gilboa, Ishai, Kohl, Scholl
+//! (eprint 2019/448) for the use with OT. The *dealer* knows all `2^k` leaves. The *holder*, with
 //! puncture point `alpha`, knows all but leaf `alpha`: for each level it has obtained, by a base OT
 //! with choice `!alpha_b`, a mask that opens the XOR of the nodes on the side off its path. The
 //! base-OT keys of the topmost level are that level's two nodes, so `k - 1` levels are sent,

@@ -16,6 +16,38 @@
 //! | [`cot`], [`one_of_n`], [`triples`] | correlations, derandomised online | |
 //! | [`store`] | offline material, each item once | |
 //!
+//! # Example
+//!
+//! A correlated OT: the client learns shares of `choice * delta`, the server the other shares.
+//!
+//! ```
+//! use copriv_ot::{Channel, OtError, OtExtension, OtFlavour, Role, cot};
+//! # use rand::SeedableRng;
+//!
+//! let (mut server, mut client) = Channel::pair();
+//! let choices = [true, false, true];
+//! let client = std::thread::spawn(move || -> Result<Vec<u64>, OtError> {
+//!     let mut rng = rand_chacha::ChaCha20Rng::from_rng(&mut rand::rng());
+//!     let mut ot = OtExtension::setup_with(&mut client, Role::Client, OtFlavour::SoftSpoken4, &mut rng)?;
+//!     let (_, rots) = ot.extend_random(&mut client, 0, 3)?;
+//!     client.send(&rots.flips(&choices))?;
+//!     let message = client.recv(cot::message_bytes(3, 16) as usize)?;
+//!     cot::receiver(rots, &choices, 16, &message)
+//! });
+//!
+//! let mut rng = rand_chacha::ChaCha20Rng::from_rng(&mut rand::rng());
+//! let mut ot = OtExtension::setup_with(&mut server, Role::Server, OtFlavour::SoftSpoken4, &mut rng)?;
+//! let (rots, _) = ot.extend_random(&mut server, 3, 0)?;
+//! let flips = server.recv(1)?;
+//! let (message, mine) = cot::sender(rots, &flips, 16, &[10, 20, 30])?;
+//! server.send(&message)?;
+//! server.flush()?;
+//! let theirs = client.join().unwrap()?;
+//! let sum = |i: usize| (mine[i] + theirs[i]) % (1 << 16);
+//! assert_eq!([sum(0), sum(1), sum(2)], [10, 0, 30]);
+//! # Ok::<(), OtError>(())
+//! ```
+//!
 //! # Security
 //!
 //! Everything here is for **honest-but-curious** parties with 128 bits of computational

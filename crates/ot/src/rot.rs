@@ -63,6 +63,12 @@ impl RotSender {
         })
     }
 
+    /// Index in the connection of the first OT left.
+    #[cfg(test)]
+    pub(crate) fn first(&self) -> u64 {
+        self.rows.first
+    }
+
     /// Both pads of each random OT, 128 bits each.
     pub fn into_pads(self) -> Secret<[u128; 2]> {
         let mut pads = Secret::with_capacity(self.len());
@@ -165,6 +171,12 @@ impl RotReceiver {
         let choices = Secret::new(self.choices[start..start + n].to_vec());
         wipe(&mut self.choices[start..start + n]);
         Ok(Self { rows, choices })
+    }
+
+    /// Index in the connection of the first OT left.
+    #[cfg(test)]
+    pub(crate) fn first(&self) -> u64 {
+        self.rows.first
     }
 
     /// The choice bits of the random OTs left.

@@ -13,6 +13,8 @@ pub enum Level {
     Avx2,
     /// x86-64 with AVX-512 F, BW, DQ and VL.
     Avx512,
+    /// The same with GFNI.
+    Gfni,
 }
 
 impl Level {
@@ -23,7 +25,7 @@ impl Level {
 
     /// All levels of this machine, best last.
     pub fn available() -> &'static [Self] {
-        const ALL: [Level; 3] = [Level::Portable, Level::Avx2, Level::Avx512];
+        const ALL: [Level; 4] = [Level::Portable, Level::Avx2, Level::Avx512, Level::Gfni];
         #[cfg(target_arch = "x86_64")]
         {
             if is_x86_feature_detected!("avx512f")
@@ -32,7 +34,8 @@ impl Level {
                 && is_x86_feature_detected!("avx512vl")
                 && is_x86_feature_detected!("avx2")
             {
-                return &ALL;
+                let gfni = is_x86_feature_detected!("gfni");
+                return if gfni { &ALL } else { &ALL[..3] };
             }
             if is_x86_feature_detected!("avx2") {
                 return &ALL[..2];
@@ -62,7 +65,7 @@ macro_rules! dispatched {
                 // A level above the detected one is lowered: a wrong argument is slow, not unsound.
                 match level.min(Level::detect()) {
                     // SAFETY: AVX-512 F, BW, DQ, VL and AVX2 have been detected.
-                    Level::Avx512 => return unsafe { avx512($($arg),*) },
+                    Level::Avx512 | Level::Gfni => return unsafe { avx512($($arg),*) },
                     // SAFETY: AVX2 has been detected.
                     Level::Avx2 => return unsafe { avx2($($arg),*) },
                     Level::Portable => {}

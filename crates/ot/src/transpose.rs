@@ -2,10 +2,14 @@
 //!
 //! Eklundh's method on 64 x 64 squares, eight squares side by side: every step is the same
 //! operation on eight independent words, so it vectorises without a shuffle, and every read of
-//! a column is a whole cache line. Three of the six stages run on eight words in registers.
+//! a column is a whole cache line. Three of the six stages run on eight words in registers. It is
+//! compiled for each instruction set; where there is GFNI, module `gfni` is three times as fast.
 
 use crate::secret::wipe;
-use crate::simd::dispatched;
+use crate::simd::{Level, dispatched};
+
+#[cfg(target_arch = "x86_64")]
+mod gfni;
 
 /// Rows of one group.
 pub(crate) const GROUP: usize = 512;
@@ -16,31 +20,65 @@ type Word = [u64; LANES];
 /// A group of rows.
 pub(crate) type Rows = [u128; GROUP];
 
+/// Working memory, kept to be wiped once and not at every group.
+pub(crate) struct Workspace([Word; 128]);
+
+impl Workspace {
+    pub(crate) fn new() -> Box<Self> {
+        Box::new(Self([[0; LANES]; 128]))
+    }
+}
+
+impl Drop for Workspace {
+    fn drop(&mut self) {
+        wipe(self.0.as_flattened_mut());
+    }
+}
+
+/// Transposes bits `512 * group ..` of 128 columns; column `j` starts at word `j * stride` of
+/// `columns`.
+pub(crate) fn transpose(
+    level: Level,
+    columns: &[u64],
+    stride: usize,
+    group: usize,
+    work: &mut Workspace,
+    rows: &mut Rows,
+) {
+    #[cfg(target_arch = "x86_64")]
+    if level == Level::Gfni {
+        return gfni::transpose(columns, stride, group, work, rows);
+    }
+    eklundh(level, columns, stride, group, work, rows);
+}
+
 dispatched! {
-    /// Transposes bits `512 * group ..` of 128 columns; column `j` starts at word
-    /// `j * stride` of `columns`.
-    pub(crate) fn transpose(columns: &[u64], stride: usize, group: usize, rows: &mut Rows) = body;
+    /// [`transpose`] without special instructions.
+    fn eklundh(
+        columns: &[u64],
+        stride: usize,
+        group: usize,
+        work: &mut Workspace,
+        rows: &mut Rows,
+    ) = body;
 }
 
 #[inline(always)]
-fn body(columns: &[u64], stride: usize, group: usize, rows: &mut Rows) {
-    let mut low = [[0; LANES]; 64];
-    let mut high = [[0; LANES]; 64];
-    gather(columns, stride, group, &mut low);
-    gather(&columns[64 * stride..], stride, group, &mut high);
-    squares(&mut low);
-    squares(&mut high);
-    for (i, (low, high)) in low.iter().zip(&high).enumerate() {
+fn body(columns: &[u64], stride: usize, group: usize, work: &mut Workspace, rows: &mut Rows) {
+    let (low, high) = work.0.split_at_mut(64);
+    gather(columns, stride, group, low);
+    gather(&columns[64 * stride..], stride, group, high);
+    squares(low);
+    squares(high);
+    for (i, (low, high)) in low.iter().zip(high).enumerate() {
         for lane in 0..LANES {
             rows[lane * 64 + i] = u128::from(low[lane]) | u128::from(high[lane]) << 64;
         }
     }
-    wipe(low.as_flattened_mut());
-    wipe(high.as_flattened_mut());
 }
 
 #[inline(always)]
-fn gather(columns: &[u64], stride: usize, group: usize, words: &mut [Word; 64]) {
+fn gather(columns: &[u64], stride: usize, group: usize, words: &mut [Word]) {
     for (j, word) in words.iter_mut().enumerate() {
         let start = j * stride + group * LANES;
         word.copy_from_slice(&columns[start..start + LANES]);
@@ -49,7 +87,7 @@ fn gather(columns: &[u64], stride: usize, group: usize, words: &mut [Word; 64]) 
 
 /// Transposes eight 64 x 64 squares.
 #[inline(always)]
-fn squares(words: &mut [Word; 64]) {
+fn squares(words: &mut [Word]) {
     for i in 0..8 {
         three_stages::<8>(words, i);
     }
@@ -60,7 +98,7 @@ fn squares(words: &mut [Word; 64]) {
 
 /// The stages that swap blocks of `4 S`, `2 S` and `S` bits, on words `start, start + S, ..`.
 #[inline(always)]
-fn three_stages<const S: usize>(words: &mut [Word; 64], start: usize) {
+fn three_stages<const S: usize>(words: &mut [Word], start: usize) {
     let mut eight: [Word; 8] = std::array::from_fn(|a| words[start + S * a]);
     for i in 0..4 {
         swap::<8>(&mut eight, i, i + 4, 4 * S);
@@ -94,7 +132,6 @@ fn swap<const N: usize>(words: &mut [Word; N], upper: usize, lower: usize, size:
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::simd::Level;
     use rand::{Rng, SeedableRng};
 
     #[test]
@@ -114,7 +151,8 @@ mod tests {
                     .collect();
                 for &level in Level::available() {
                     let mut rows = [0; GROUP];
-                    transpose(level, &columns, stride, group, &mut rows);
+                    let mut work = Workspace::new();
+                    transpose(level, &columns, stride, group, &mut work, &mut rows);
                     assert!(rows[..] == expected, "{level:?}, {stride}, {group}");
                 }
             }

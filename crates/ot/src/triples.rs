@@ -5,8 +5,7 @@
 //!
 //! In each direction the OT receiver's choice `r` is its share of `a`, and `p_0 ^ p_1`, cut to
 //! `k` bits, is the OT sender's share of `b`. As `p_r = p_0 ^ r (p_0 ^ p_1)`, the cross term
-//! `r * b` is shared as `p_r` and `p_0` (Asharov, Lindell, Schneider, Zohner, eprint 2016/602,
-//! section 5.1).
+//! `r * b` is shared as `p_r` and `p_0` (Asharov, Lindell, Schneider, Zohner, eprint 2016/602).
 //!
 //! # Security
 //! The random OTs must come from **random choices**: the choice bits are the shares of `a`.

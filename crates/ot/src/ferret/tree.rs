@@ -1,6 +1,6 @@
 //! Single-point correlated OT by a correlated GGM tree.
 //!
-//! Guo, Yang, Wang, Zhang, Xie, Liu, Zhao, *Half-Tree* (eprint 2022/1431, section 4): the two nodes
+//! Guo, Yang, Wang, Zhang, Xie, Liu, Zhao, *Half-Tree* (eprint 2022/1431): the two nodes
 //! of the first level differ by `Delta`, a parent `s` has the children `H(s)` and `s ^ H(s)`, and so
 //! the nodes of every level add up to `Delta`. With `K_i` the sum of the left nodes of level `i`, the
 //! sum of the right ones is `K_i ^ Delta`, and one correlated OT `(q_i, t_i = q_i ^ r_i Delta)`

@@ -4,7 +4,7 @@ use super::{CHUNK, KAPPA};
 use crate::cipher::{Cipher, FOLD_BLOCKS, fold};
 use crate::secret::{Secret, wipe};
 use crate::simd::{Level, dispatched};
-use crate::transpose::{GROUP, transpose};
+use crate::transpose::{GROUP, Rows, Workspace, transpose};
 
 /// Blocks of a column of a full matrix.
 const BLOCKS: usize = CHUNK / 128;
@@ -14,6 +14,8 @@ const STRIDE: usize = BLOCKS + 4;
 /// The working memory of one matrix; everything in it is secret.
 pub(super) struct Scratch {
     level: Level,
+    work: Box<Workspace>,
+    rows: Box<Rows>,
     /// 128 columns, [`STRIDE`] blocks apart.
     matrix: Secret<u128>,
     /// Sum of all leaves of the group folded last.
@@ -27,6 +29,8 @@ impl Scratch {
     pub(super) fn new() -> Self {
         Self {
             level: Level::detect(),
+            work: Workspace::new(),
+            rows: Box::new([0; GROUP]),
             matrix: Secret::zeros(KAPPA * STRIDE),
             sum: Secret::zeros(BLOCKS),
             stack: Secret::zeros(BLOCKS * 16),
@@ -100,13 +104,18 @@ impl Scratch {
 
     /// Transposes the matrix and appends its first `n` rows.
     pub(super) fn push_rows(&mut self, n: usize, rows: &mut Vec<u128>) {
-        let mut group = [0; GROUP];
         let columns: &[u64] = bytemuck::cast_slice(&self.matrix);
         for (g, start) in (0..n).step_by(GROUP).enumerate() {
-            transpose(self.level, columns, 2 * STRIDE, g, &mut group);
+            let group = &mut *self.rows;
+            transpose(self.level, columns, 2 * STRIDE, g, &mut self.work, group);
             rows.extend_from_slice(&group[..GROUP.min(n - start)]);
         }
-        wipe(&mut group);
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        wipe(&mut *self.rows);
     }
 }
 
