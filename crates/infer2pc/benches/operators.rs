@@ -72,6 +72,28 @@ fn main() -> std::io::Result<()> {
             &Operator { name: "ext", params, steps, ring: from, sci: Some(sci), cheetah: None },
         );
     }
+    // A residual connection as in a bottleneck block: 8-bit values behind a saturation (9 bits)
+    // into a 22-bit accumulator, added there, requantised to 8 bits once.
+    let params = vec![("acc", 22), ("bits", 8)];
+    let widen = step(StepKind::Extend { from: 9, offset: 128, msb_known: true }, 22);
+    let steps =
+        vec![widen, truncate(22, 8), step(StepKind::Saturate { from: 14, bound: -128, window: 8 }, 9)];
+    report(&mut results, &Operator { name: "residual", params, steps, ring: 9, sci: None, cheetah: None });
+    for (from, to) in [(14, 8), (12, 6)] {
+        let saturate = step(StepKind::Saturate { from, bound: 0, window: to }, to + 1);
+        let params = vec![("from", from), ("to", to)];
+        report(
+            &mut results,
+            &Operator {
+                name: "saturate",
+                params,
+                steps: vec![saturate],
+                ring: from,
+                sci: None,
+                cheetah: None,
+            },
+        );
+    }
     million_relus(&mut results);
     results.finish("operators").map(drop)
 }
@@ -149,6 +171,9 @@ fn apply(party: &mut Party, stock: &mut OtStock, step: &Step, x: &[u64]) -> Vec<
         }
         StepKind::Extend { from, offset, msb_known } => {
             convert::extend(party, stock, (from, ring, offset, msb_known), x)
+        }
+        StepKind::Saturate { from, bound, window } => {
+            select::saturate(party, stock, (from, bound, window), x)
         }
         _ => unreachable!("no such operator here"),
     };
