@@ -2,8 +2,10 @@
 
 use std::fs;
 
-use copriv_ot::Secret;
 use copriv_ot::store::{Store, StoreError};
+use copriv_ot::{Channel, OtExtension, Role, RotReceiver, RotSender, Secret, cot};
+use rand::SeedableRng;
+use rand_chacha::ChaCha20Rng;
 
 const GENERATION: [u8; 32] = [7; 32];
 
@@ -146,4 +148,44 @@ fn a_torn_log_loses_only_the_torn_record() {
     }
     fs::write(&path, &whole).unwrap();
     assert_eq!(open(folder.path(), 0).next(), 2);
+}
+
+#[test]
+fn random_ots_made_before_a_restart_serve_after_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |role: Role| folder.path().join(format!("{role:?}"));
+    let (server, client) = Channel::pair();
+    let offline = |mut chan: Channel, role: Role| {
+        let mut rng = ChaCha20Rng::seed_from_u64(role as u64);
+        let mut ot = OtExtension::setup(&mut chan, role, &mut rng).unwrap();
+        let mut store = open(&path(role), 0);
+        for i in 0..3 {
+            let bytes = match role {
+                Role::Server => ot.extend_random(&mut chan, 50, 0).unwrap().0.into_bytes(),
+                Role::Client => ot.extend_random(&mut chan, 0, 50).unwrap().1.into_bytes(),
+            };
+            store.put(i, bytes).unwrap();
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| offline(client, Role::Client));
+        offline(server, Role::Server);
+    });
+
+    // Both parties are new processes now, and the client has lost item 0.
+    let (mut server, mut client) = (open(&path(Role::Server), 0), open(&path(Role::Client), 0));
+    drop(client.take(0).unwrap());
+    let item = server.next().max(client.next());
+    let sender = RotSender::from_bytes(&server.take(item).unwrap()).unwrap();
+    let receiver = RotReceiver::from_bytes(&client.take(item).unwrap()).unwrap();
+    let choices: Vec<bool> = (0..50).map(|i| i % 3 == 0).collect();
+    let delta: Vec<u64> = (0..50).map(|i| i * i).collect();
+    let flips = receiver.flips(&choices);
+    let (message, mine) = cot::sender(sender, &flips, 32, &delta).unwrap();
+    let theirs = cot::receiver(receiver, &choices, 32, &message).unwrap();
+    for i in 0..50 {
+        let expected = if choices[i] { delta[i] } else { 0 };
+        assert_eq!((mine[i] + theirs[i]) % (1 << 32), expected);
+    }
+    assert!(server.take(0).is_err() && client.take(1).is_err());
 }
