@@ -65,6 +65,8 @@ pub fn evaluate(
     label: &str,
 ) -> Result<Evaluation> {
     let model = file::load(folder)?;
+    // Images that do not fit are said here, before two processes fail over them.
+    model.graph.quantise_image(&images.interleaved(0), images.side, images.side)?;
     let server = ServerProcess::start(folder)?;
     let mut client = query(&server.address, source, images.len(), terms)?;
     let bar = Bar::new(label, images.len() as u64);

@@ -154,7 +154,7 @@ fn an_image_file_is_classified_as_the_executor_does() {
     let folder = tempfile::tempdir().unwrap();
     let model = save_model(folder.path());
     let path = folder.path().join("image.png");
-    let picture = image::GrayImage::from_fn(28, 28, |x, y| image::Luma([(x * 9 ^ y * 7) as u8]));
+    let picture = image::GrayImage::from_fn(28, 28, |x, y| image::Luma([((x * 9) ^ (y * 7)) as u8]));
     picture.save(&path).unwrap();
     let server = Server::start(folder.path());
     let (code, stdout, stderr) =

@@ -11,7 +11,7 @@ use copriv_model::{Model, file};
 use crate::cli;
 
 /// A client that is silent for longer is dropped.
-pub const TIMEOUT: Duration = Duration::from_secs(60);
+pub const TIMEOUT: Duration = Duration::from_secs(120);
 
 pub fn run(args: &cli::Serve) -> Result<()> {
     let model = file::load(&args.model)?;
@@ -19,14 +19,17 @@ pub fn run(args: &cli::Serve) -> Result<()> {
         TcpListener::bind(args.listen).with_context(|| format!("cannot listen on {}", args.listen))?;
     say!("listening on {}", listener.local_addr()?);
     std::io::stdout().flush()?;
-    loop {
+    if args.once {
         let (stream, peer) = listener.accept().context("cannot accept a client")?;
-        let result = serve(stream, &model);
-        if args.once {
-            return result.map(drop).with_context(|| format!("client {peer}"));
-        }
-        log(peer, result);
+        return serve(stream, &model).map(drop).with_context(|| format!("client {peer}"));
     }
+    std::thread::scope(|scope| {
+        loop {
+            let (stream, peer) = listener.accept().context("cannot accept a client")?;
+            let model = &model;
+            scope.spawn(move || log(peer, serve(stream, model)));
+        }
+    })
 }
 
 /// One client, from hello to end; a failure concerns that client alone.
