@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use std::{env, fs, hint, thread};
 
-use copriv_ot::{Channel, OtExtension, OtFlavour, Role};
+use copriv_ot::{Channel, OtExtension, OtFlavour, Role, cot, one_of_n};
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 
@@ -36,6 +36,9 @@ fn main() {
             log
         };
         flavour_rows(&mut table, flavour, 1 << log);
+    }
+    if only.is_none() {
+        correlation_rows(&mut table);
     }
     if only.as_deref().is_none_or(|only| only == "ferret") {
         thread_rows(&mut table, 1 << log);
@@ -130,6 +133,108 @@ fn thread_rows(table: &mut Table, n: usize) {
         bound,
         "ratio",
     );
+}
+
+/// Local work of the correlations, each party on its own.
+fn correlation_rows(table: &mut Table) {
+    const N: usize = 1 << 21;
+    let (mut server, mut client) = Channel::pair();
+    let setup = |chan: &mut Channel, role: Role| {
+        let mut rng = ChaCha20Rng::seed_from_u64(role as u64);
+        OtExtension::setup(chan, role, &mut rng).expect("the peer is honest")
+    };
+    let (mut server_ot, mut client_ot) = thread::scope(|scope| {
+        let client = scope.spawn(|| setup(&mut client, Role::Client));
+        let server = setup(&mut server, Role::Server);
+        (
+            server,
+            client.join().expect("the client's thread ends well"),
+        )
+    });
+    let mut rots = || {
+        thread::scope(|scope| {
+            let receiver = scope.spawn(|| client_ot.extend_random(&mut client, 0, N));
+            let sender = server_ot.extend_random(&mut server, N, 0);
+            let receiver = receiver.join().expect("no panic");
+            (
+                sender.expect("an honest peer").0,
+                receiver.expect("an honest peer").1,
+            )
+        })
+    };
+    let mut row = |name: &str, n: usize, what: &str, work: &mut dyn FnMut()| {
+        let start = thread_time();
+        work();
+        let rate = n as f64 / (thread_time() - start).as_secs_f64();
+        table.push(name, what, rate, "ot/cpu-s");
+    };
+
+    let (choices, delta) = (vec![true; N], vec![3; N]);
+    let (sender, receiver) = rots();
+    let flips = receiver.flips(&choices);
+    let (mut sender, mut receiver, mut message) = (Some(sender), Some(receiver), Vec::new());
+    row("cot", N, "32 bits, sender", &mut || {
+        let rots = sender.take().expect("once");
+        message = cot::sender(rots, &flips, 32, &delta)
+            .expect("right lengths")
+            .0;
+    });
+    row("cot", N, "32 bits, receiver", &mut || {
+        let rots = receiver.take().expect("once");
+        hint::black_box(cot::receiver(rots, &choices, 32, &message).expect("right lengths"));
+    });
+
+    for d in [4, 200] {
+        let (sender, receiver) = rots();
+        let (mut sender, mut receiver) = (Some(sender), Some(receiver));
+        let (widths, mut sum) = (vec![30; N], 0_u64);
+        let n = N / d;
+        row(
+            "cot-vector",
+            n,
+            &format!("{d} values of 30 bits, sender"),
+            &mut || {
+                let rots = sender
+                    .as_mut()
+                    .and_then(|rots| rots.take(n).ok())
+                    .expect("enough");
+                let fill = |_: usize, out: &mut [u64]| out.fill(7);
+                let sink = |_: usize, shares: &[u64]| sum ^= shares[0];
+                message = cot::vector_sender(rots, &widths[..n], d, fill, sink).expect("lengths");
+            },
+        );
+        row(
+            "cot-vector",
+            n,
+            &format!("{d} values of 30 bits, receiver"),
+            &mut || {
+                let rots = receiver
+                    .as_mut()
+                    .and_then(|rots| rots.take(n).ok())
+                    .expect("enough");
+                let sink = |_: usize, shares: &[u64]| sum ^= shares[0];
+                cot::vector_receiver(rots, &widths[..n], d, &message, sink).expect("lengths");
+            },
+        );
+        hint::black_box(sum);
+    }
+
+    let digits = vec![5; N / 4];
+    let (sender, receiver) = rots();
+    let flips = one_of_n::flips(&receiver, 4, &digits).expect("right lengths");
+    let (mut sender, mut receiver) = (Some(sender), Some(receiver));
+    row("one-of-16", N / 4, "2 bits, sender", &mut || {
+        let rots = sender.take().expect("once");
+        let table = |i: usize, v: usize| (i ^ v) as u8;
+        message = one_of_n::sender(rots, 4, 2, &flips, table)
+            .expect("right lengths")
+            .0;
+    });
+    row("one-of-16", N / 4, "2 bits, receiver", &mut || {
+        let rots = receiver.take().expect("once");
+        let shares = one_of_n::receiver(rots, 4, 2, &digits, &message);
+        hint::black_box(shares.expect("right lengths"));
+    });
 }
 
 struct Run {

@@ -205,13 +205,11 @@ impl Iterator for PadReader<'_> {
     fn next(&mut self) -> Option<u64> {
         let (word, shift) = (self.position / 64, self.position as u32 % 64);
         self.position += self.l as usize;
-        let first = self.words.get(word)? >> shift;
-        let second = if shift + self.l > 64 {
-            self.words.get(word + 1)? << (64 - shift)
-        } else {
-            0
-        };
-        Some((first | second) & mask(self.l))
+        // Both words always: which of them a value needs follows no pattern worth guessing.
+        let first = *self.words.get(word)?;
+        let second = self.words.get(word + 1).copied().unwrap_or(0);
+        let both = u128::from(second) << 64 | u128::from(first);
+        Some((both >> shift) as u64 & mask(self.l))
     }
 }
 

@@ -86,14 +86,29 @@ impl PadHash {
         self.cipher.encrypt(rows);
     }
 
-    /// All blocks of the pad of OT `index`, from its whitened row.
-    pub(crate) fn blocks_of(&self, index: u64, white: u128, pad: &mut [u128]) {
-        for (j, block) in pad.iter_mut().enumerate() {
-            *block = white ^ self.tweak(index, j as u64);
+    /// Long pads one after the other: for each `(index, white, n)` blocks `0..n` of the pad of OT
+    /// `index`, from its whitened row.
+    pub(crate) fn long_pads(
+        &self,
+        jobs: impl Iterator<Item = (u64, u128, usize)> + Clone,
+        out: &mut [u128],
+    ) {
+        let mut rest = &mut out[..];
+        for (index, white, n) in jobs.clone() {
+            let (pad, tail) = rest.split_at_mut(n);
+            rest = tail;
+            for (j, block) in (0..).zip(pad) {
+                *block = white ^ self.tweak(index, j);
+            }
         }
-        self.cipher.encrypt(pad);
-        for block in pad {
-            *block ^= white;
+        self.cipher.encrypt(out);
+        let mut rest = out;
+        for (_, white, n) in jobs {
+            let (pad, tail) = rest.split_at_mut(n);
+            rest = tail;
+            for block in pad {
+                *block ^= white;
+            }
         }
     }
 }
@@ -134,7 +149,8 @@ mod tests {
                     let index = 1000 + k as u128;
                     assert_eq!(pad, reference(&hash, row, index | top));
                     let mut long = [0; 3];
-                    hash.blocks_of(1000 + k as u64, white[k], &mut long);
+                    let job = [(1000 + k as u64, white[k], 3)];
+                    hash.long_pads(job.into_iter(), &mut long);
                     for (j, block) in long.iter().enumerate() {
                         let tweak = index | (j as u128) << 64 | top;
                         assert_eq!(*block, reference(&hash, row, tweak));

@@ -18,10 +18,8 @@ use crate::hash::{BATCH, PadHash};
 use crate::secret::{Secret, wipe};
 use crate::wire;
 
+mod long;
 mod stored;
-
-/// Pad blocks expanded at a time for long pads.
-const STREAM_BLOCKS: usize = 512;
 
 /// The sender's half of a batch of random OTs: two pads for each.
 #[derive(Debug)]
@@ -110,33 +108,6 @@ impl RotSender {
         }
         wipe(&mut zero);
         wipe(&mut one);
-    }
-
-    /// Calls `use_pads(k, pad_0, pad_1)` with pads of `blocks(k)` blocks, in order.
-    pub(crate) fn for_each_long(
-        &self,
-        blocks: impl Fn(usize) -> usize,
-        mut use_pads: impl FnMut(usize, &[u128], &[u128]),
-    ) {
-        let mut white = Secret::zeros(2 * BATCH);
-        let mut pads = Secret::default();
-        for (c, rows) in self.rows.left().chunks(BATCH).enumerate() {
-            let white = &mut white[..2 * rows.len()];
-            for (pair, row) in white.chunks_exact_mut(2).zip(rows) {
-                pair.copy_from_slice(&[*row, row ^ *self.delta]);
-            }
-            self.rows.hash.whiten(white);
-            for (k, pair) in white.chunks_exact(2).enumerate() {
-                let k = c * BATCH + k;
-                let n = blocks(k);
-                resize(&mut pads, 2 * n);
-                let (zero, one) = pads.split_at_mut(n);
-                let index = self.rows.first + k as u64;
-                self.rows.hash.blocks_of(index, pair[0], zero);
-                self.rows.hash.blocks_of(index, pair[1], one);
-                use_pads(k, zero, one);
-            }
-        }
     }
 }
 
@@ -232,37 +203,6 @@ impl RotReceiver {
             }
         }
     }
-
-    /// Calls `use_pad(k, choice, pad)` with pads of `blocks(k)` blocks, in order.
-    pub(crate) fn for_each_long(
-        &self,
-        blocks: impl Fn(usize) -> usize,
-        mut use_pad: impl FnMut(usize, u8, &[u128]),
-    ) {
-        let mut white = Secret::zeros(BATCH);
-        let mut pad = Secret::default();
-        let choices = self.choice_bytes();
-        for (c, rows) in self.rows.left().chunks(BATCH).enumerate() {
-            let white = &mut white[..rows.len()];
-            white.copy_from_slice(rows);
-            self.rows.hash.whiten(white);
-            for (k, &white) in white.iter().enumerate() {
-                let k = c * BATCH + k;
-                resize(&mut pad, blocks(k));
-                let index = self.rows.first + k as u64;
-                self.rows.hash.blocks_of(index, white, &mut pad);
-                use_pad(k, choices[k], &pad);
-            }
-        }
-    }
-}
-
-/// Resizes a secret buffer without leaving a copy behind.
-fn resize(buffer: &mut Secret<u128>, len: usize) {
-    if len > buffer.capacity() {
-        *buffer = Secret::with_capacity(len.next_multiple_of(STREAM_BLOCKS));
-    }
-    buffer.resize(len, 0);
 }
 
 /// Rows of consecutive OTs, consumed from the front.
@@ -375,27 +315,5 @@ mod tests {
         assert!(receiver.take(35).is_err());
         assert!(sender.take(34).is_ok() && receiver.take(34).is_ok());
         assert!(sender.is_empty() && receiver.is_empty());
-    }
-
-    #[test]
-    fn long_pads_agree_and_start_with_the_short_ones() {
-        let (sender, receiver) = Dealer::new(2).rots(150);
-        let blocks = |k: usize| k % 5;
-        let mut sent = Vec::new();
-        sender.for_each_long(blocks, |_, zero, one| {
-            sent.push([zero.to_vec(), one.to_vec()]);
-        });
-        receiver.for_each_long(blocks, |k, choice, pad| {
-            assert_eq!(pad.len(), blocks(k));
-            assert_eq!(sent[k][usize::from(choice)], pad);
-            if !pad.is_empty() {
-                assert_ne!(sent[k][usize::from(1 - choice)], pad);
-            }
-        });
-        for (k, pads) in sender.into_pads().iter().enumerate() {
-            for e in 0..2 {
-                assert!(sent[k][e].first().is_none_or(|&block| block == pads[e]));
-            }
-        }
     }
 }
