@@ -40,6 +40,10 @@ pub enum OtError {
         what: &'static str,
     },
 
+    /// Caller: an earlier extension failed, so the parties may be out of step; set up again.
+    #[error("an earlier OT extension failed; a new set-up is due")]
+    Failed,
+
     /// Caller: more correlations asked for than are left.
     #[error("{asked} random OTs asked for, {left} left")]
     Exhausted {

@@ -68,6 +68,7 @@ pub struct OtExtension {
     engine: Engine,
     sends: Tweaks,
     receives: Tweaks,
+    failed: bool,
 }
 
 /// What makes pads of one direction's rows.
@@ -121,8 +122,11 @@ impl OtExtension {
         self.flavour
     }
 
-    /// One exchange: we become sender of `n_send` random OTs and receiver of `choices.len()`
-    /// random OTs with these choice bits. The peer calls it with the numbers swapped.
+    /// We become sender of `n_send` random OTs and receiver of `choices.len()`
+    /// random OTs with these choice bits. The peer calls it with the
+    /// numbers swapped.
+    ///
+    /// An error is final: every later call gives [`OtError::Failed`].
     pub fn extend(
         &mut self,
         chan: &mut Channel,
@@ -156,9 +160,14 @@ impl OtExtension {
         mode: Choices,
         choices: Vec<u8>,
     ) -> Result<(RotSender, RotReceiver), OtError> {
+        if self.failed {
+            return Err(OtError::Failed);
+        }
         let n_receive = choices.len();
         let mut choices = Secret::new(choices);
-        let (sent, received) = self.engine.extend(chan, n_send, mode, &mut choices)?;
+        let rows = self.engine.extend(chan, n_send, mode, &mut choices);
+        self.failed = rows.is_err();
+        let (sent, received) = rows?;
         let (hash, first) = self.sends.reserve(n_send);
         let sent = RotSender::new(hash, first, self.engine.delta(), sent);
         let (hash, first) = self.receives.reserve(n_receive);

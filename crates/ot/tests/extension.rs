@@ -188,6 +188,22 @@ fn no_two_pads_are_equal_and_bits_are_balanced() {
 }
 
 #[test]
+fn a_failed_extension_is_final_even_on_a_new_channel() {
+    for flavour in OtFlavour::ALL {
+        let (mut server, _) = run(Channel::pair(), flavour, |party| party, |_| ());
+        // The client is gone in the middle of the session.
+        let result = server.ot.extend_random(&mut server.chan, 10, 10);
+        assert!(matches!(result, Err(OtError::Channel(_))), "{flavour:?}");
+        let (mut fresh, _peer) = Channel::pair();
+        for (send, receive) in [(0, 0), (10, 0), (0, 10)] {
+            let result = server.ot.extend_random(&mut fresh, send, receive);
+            assert!(matches!(result, Err(OtError::Failed)), "{flavour:?}");
+        }
+        assert_eq!(fresh.traffic().total(), 0);
+    }
+}
+
+#[test]
 fn another_flavour_is_refused() {
     let (mut a, mut b) = Channel::pair();
     let refused = |result| matches!(result, Err(OtError::Incompatible { what: "flavour" }));

@@ -138,6 +138,7 @@ impl Keys {
             engine,
             sends: Tweaks::new(&self.session, sends),
             receives: Tweaks::new(&self.session, self.role.peer().sends()),
+            failed: false,
         })
     }
 }
