@@ -30,11 +30,7 @@ fn main() {
             continue;
         }
         // The wide trees cost much more work an OT.
-        let log = if flavour == OtFlavour::SoftSpoken8 {
-            log.min(22)
-        } else {
-            log
-        };
+        let log = if flavour == OtFlavour::SoftSpoken8 { log.min(22) } else { log };
         flavour_rows(&mut table, flavour, 1 << log);
     }
     if only.is_none() {
@@ -43,12 +39,7 @@ fn main() {
     if only.as_deref().is_none_or(|only| only == "ferret") {
         thread_rows(&mut table, 1 << log);
     }
-    table.push(
-        "memory",
-        "peak of the process, both parties",
-        peak_megabytes(),
-        "MB",
-    );
+    table.push("memory", "peak of the process, both parties", peak_megabytes(), "MB");
     table.print();
     table.save();
 }
@@ -71,18 +62,8 @@ fn flavour_rows(table: &mut Table, flavour: OtFlavour, n: usize) {
     let (wall, cpu) = (sent.wall.max(received.wall), sent.cpu.max(received.cpu));
     table.push(name, &params, rate(wall), "ot/s");
     table.push(name, &params, rate(cpu), "ot/cpu-s");
-    table.push(
-        name,
-        &format!("{params}, sender"),
-        rate(sent.cpu),
-        "ot/cpu-s",
-    );
-    table.push(
-        name,
-        &format!("{params}, receiver"),
-        rate(received.cpu),
-        "ot/cpu-s",
-    );
+    table.push(name, &format!("{params}, sender"), rate(sent.cpu), "ot/cpu-s");
+    table.push(name, &format!("{params}, receiver"), rate(received.cpu), "ot/cpu-s");
     let bits = |bytes: u64| bytes as f64 * 8.0 / n as f64;
     table.push(name, &params, bits(sent.bytes), "bit/ot");
     let params = format!("{params}, set-up included");
@@ -98,13 +79,12 @@ fn thread_rows(table: &mut Table, n: usize) {
         let set_up = move |mut chan: Channel, role: Role| {
             let mut rng = ChaCha20Rng::seed_from_u64(role as u64);
             let flavour = OtFlavour::Ferret;
-            let mut ot = OtExtension::setup_with(&mut chan, role, flavour, &mut rng)
-                .expect("the peer is honest");
+            let mut ot =
+                OtExtension::setup_with(&mut chan, role, flavour, &mut rng).expect("the peer is honest");
             ot.set_threads(threads);
             // The bootstrap takes both parties.
             let (send, receive) = if role == Role::Server { (1, 0) } else { (0, 1) };
-            ot.extend_random(&mut chan, send, receive)
-                .expect("the peer is honest");
+            ot.extend_random(&mut chan, send, receive).expect("the peer is honest");
             (chan, ot)
         };
         let client = thread::spawn(move || set_up(client, Role::Client));
@@ -112,9 +92,7 @@ fn thread_rows(table: &mut Table, n: usize) {
         let client = client.join().expect("the client's thread ends well");
         let (start, cpu) = (Instant::now(), process_time());
         for _ in (0..n).step_by(4 * BATCH) {
-            let rots = ot
-                .extend_random(&mut chan, 4 * BATCH, 0)
-                .expect("nobody is waited for");
+            let rots = ot.extend_random(&mut chan, 4 * BATCH, 0).expect("nobody is waited for");
             hint::black_box(rots);
         }
         rates[i] = n as f64 / start.elapsed().as_secs_f64();
@@ -127,12 +105,7 @@ fn thread_rows(table: &mut Table, n: usize) {
     table.push("ferret", "two threads over one, wall", wall, "ratio");
     // What two threads can gain at most, whatever else the machine does.
     let bound = 2.0 * work[0] / work[1];
-    table.push(
-        "ferret",
-        "two threads over one, by processor time",
-        bound,
-        "ratio",
-    );
+    table.push("ferret", "two threads over one, by processor time", bound, "ratio");
 }
 
 /// Local work of the correlations, each party on its own.
@@ -146,20 +119,14 @@ fn correlation_rows(table: &mut Table) {
     let (mut server_ot, mut client_ot) = thread::scope(|scope| {
         let client = scope.spawn(|| setup(&mut client, Role::Client));
         let server = setup(&mut server, Role::Server);
-        (
-            server,
-            client.join().expect("the client's thread ends well"),
-        )
+        (server, client.join().expect("the client's thread ends well"))
     });
     let mut rots = || {
         thread::scope(|scope| {
             let receiver = scope.spawn(|| client_ot.extend_random(&mut client, 0, N));
             let sender = server_ot.extend_random(&mut server, N, 0);
             let receiver = receiver.join().expect("no panic");
-            (
-                sender.expect("an honest peer").0,
-                receiver.expect("an honest peer").1,
-            )
+            (sender.expect("an honest peer").0, receiver.expect("an honest peer").1)
         })
     };
     let mut row = |name: &str, n: usize, what: &str, work: &mut dyn FnMut()| {
@@ -175,9 +142,7 @@ fn correlation_rows(table: &mut Table) {
     let (mut sender, mut receiver, mut message) = (Some(sender), Some(receiver), Vec::new());
     row("cot", N, "32 bits, sender", &mut || {
         let rots = sender.take().expect("once");
-        message = cot::sender(rots, &flips, 32, &delta)
-            .expect("right lengths")
-            .0;
+        message = cot::sender(rots, &flips, 32, &delta).expect("right lengths").0;
     });
     row("cot", N, "32 bits, receiver", &mut || {
         let rots = receiver.take().expect("once");
@@ -189,33 +154,17 @@ fn correlation_rows(table: &mut Table) {
         let (mut sender, mut receiver) = (Some(sender), Some(receiver));
         let (widths, mut sum) = (vec![30; N], 0_u64);
         let n = N / d;
-        row(
-            "cot-vector",
-            n,
-            &format!("{d} values of 30 bits, sender"),
-            &mut || {
-                let rots = sender
-                    .as_mut()
-                    .and_then(|rots| rots.take(n).ok())
-                    .expect("enough");
-                let fill = |_: usize, out: &mut [u64]| out.fill(7);
-                let sink = |_: usize, shares: &[u64]| sum ^= shares[0];
-                message = cot::vector_sender(rots, &widths[..n], d, fill, sink).expect("lengths");
-            },
-        );
-        row(
-            "cot-vector",
-            n,
-            &format!("{d} values of 30 bits, receiver"),
-            &mut || {
-                let rots = receiver
-                    .as_mut()
-                    .and_then(|rots| rots.take(n).ok())
-                    .expect("enough");
-                let sink = |_: usize, shares: &[u64]| sum ^= shares[0];
-                cot::vector_receiver(rots, &widths[..n], d, &message, sink).expect("lengths");
-            },
-        );
+        row("cot-vector", n, &format!("{d} values of 30 bits, sender"), &mut || {
+            let rots = sender.as_mut().and_then(|rots| rots.take(n).ok()).expect("enough");
+            let fill = |_: usize, out: &mut [u64]| out.fill(7);
+            let sink = |_: usize, shares: &[u64]| sum ^= shares[0];
+            message = cot::vector_sender(rots, &widths[..n], d, fill, sink).expect("lengths");
+        });
+        row("cot-vector", n, &format!("{d} values of 30 bits, receiver"), &mut || {
+            let rots = receiver.as_mut().and_then(|rots| rots.take(n).ok()).expect("enough");
+            let sink = |_: usize, shares: &[u64]| sum ^= shares[0];
+            cot::vector_receiver(rots, &widths[..n], d, &message, sink).expect("lengths");
+        });
         hint::black_box(sum);
     }
 
@@ -226,9 +175,7 @@ fn correlation_rows(table: &mut Table) {
     row("one-of-16", N / 4, "2 bits, sender", &mut || {
         let rots = sender.take().expect("once");
         let table = |i: usize, v: usize| (i ^ v) as u8;
-        message = one_of_n::sender(rots, 4, 2, &flips, table)
-            .expect("right lengths")
-            .0;
+        message = one_of_n::sender(rots, 4, 2, &flips, table).expect("right lengths").0;
     });
     row("one-of-16", N / 4, "2 bits, receiver", &mut || {
         let rots = receiver.take().expect("once");
@@ -247,17 +194,15 @@ struct Run {
 /// Runs one party: `send` and `receive` are the OTs in each role, one of them zero.
 fn party(mut chan: Channel, role: Role, flavour: OtFlavour, send: usize, receive: usize) -> Run {
     let mut rng = ChaCha20Rng::seed_from_u64(role as u64);
-    let mut ot =
-        OtExtension::setup_with(&mut chan, role, flavour, &mut rng).expect("the peer is honest");
+    let mut ot = OtExtension::setup_with(&mut chan, role, flavour, &mut rng).expect("the peer is honest");
     let setup_bytes = chan.traffic().total();
     // Both start together.
     chan.exchange(&[0], 1).expect("the peer is there");
     let before = chan.traffic();
     let (start, cpu) = (Instant::now(), thread_time());
     for _ in (0..send + receive).step_by(BATCH) {
-        let (sent, received) = ot
-            .extend_random(&mut chan, BATCH.min(send), BATCH.min(receive))
-            .expect("the peer is honest");
+        let (sent, received) =
+            ot.extend_random(&mut chan, BATCH.min(send), BATCH.min(receive)).expect("the peer is honest");
         let mut sum = 0;
         sent.for_each_pad(|_, zero, one| sum ^= zero ^ one);
         received.for_each_pad(|_, choice, pad| sum ^= pad ^ u128::from(choice));
@@ -296,10 +241,7 @@ fn pin(core: usize) {
 fn thread_time() -> Duration {
     let stat = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     let nanos = stat.split(' ').next().and_then(|n| n.parse().ok());
-    nanos.map_or_else(
-        || std::time::UNIX_EPOCH.elapsed().unwrap_or_default(),
-        Duration::from_nanos,
-    )
+    nanos.map_or_else(|| std::time::UNIX_EPOCH.elapsed().unwrap_or_default(), Duration::from_nanos)
 }
 
 /// Processor time of the whole process, in user mode; zero where the system does not tell.
@@ -307,19 +249,15 @@ fn process_time() -> Duration {
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
     // After the command's name in parentheses; user time is the fourteenth field, in ticks.
     let fields = stat.rsplit(')').next().unwrap_or_default();
-    let ticks = fields
-        .split_whitespace()
-        .nth(11)
-        .and_then(|n| n.parse().ok());
+    let ticks = fields.split_whitespace().nth(11).and_then(|n| n.parse().ok());
     Duration::from_millis(ticks.unwrap_or(0) * 10)
 }
 
 fn peak_megabytes() -> f64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find(|line| line.starts_with("VmHWM:"));
-    let kilobytes: Option<f64> = line
-        .and_then(|line| line.split_whitespace().nth(1))
-        .and_then(|n| n.parse().ok());
+    let kilobytes: Option<f64> =
+        line.and_then(|line| line.split_whitespace().nth(1)).and_then(|n| n.parse().ok());
     kilobytes.unwrap_or(0.0) * 1024.0 / 1e6
 }
 
@@ -337,12 +275,7 @@ struct Row {
 
 impl Table {
     fn push(&mut self, name: &str, params: &str, value: f64, unit: &'static str) {
-        self.rows.push(Row {
-            name: name.into(),
-            params: params.into(),
-            value,
-            unit,
-        });
+        self.rows.push(Row { name: name.into(), params: params.into(), value, unit });
     }
 
     fn print(&self) {
@@ -353,10 +286,7 @@ impl Table {
             } else {
                 format!("{:.3}", row.value)
             };
-            println!(
-                "{:<12} {value:>14} {:<9} {}",
-                row.name, row.unit, row.params
-            );
+            println!("{:<12} {value:>14} {:<9} {}", row.name, row.unit, row.params);
         }
     }
 
@@ -376,8 +306,7 @@ impl Table {
         let folder = env::var("CARGO_TARGET_DIR")
             .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../../target").to_owned());
         let folder = format!("{folder}/bench");
-        let saved =
-            fs::create_dir_all(&folder).and_then(|()| fs::write(format!("{folder}/ot.json"), json));
+        let saved = fs::create_dir_all(&folder).and_then(|()| fs::write(format!("{folder}/ot.json"), json));
         match saved {
             Ok(()) => println!("\nwritten to {folder}/ot.json"),
             Err(error) => eprintln!("cannot write {folder}/ot.json: {error}"),

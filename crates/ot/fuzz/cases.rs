@@ -47,10 +47,7 @@ pub fn messages(data: &[u8]) {
         assert!(!result || message.len() == right);
     };
     match which % 6 {
-        0 => right(
-            packed_len(n, 1),
-            cot::sender(sender, message, l, &vec![1; n]).is_ok(),
-        ),
+        0 => right(packed_len(n, 1), cot::sender(sender, message, l, &vec![1; n]).is_ok()),
         1 => {
             let result = cot::receiver(receiver, &vec![true; n], l, message);
             right(packed_len(n, l), result.is_ok());
@@ -73,10 +70,7 @@ pub fn messages(data: &[u8]) {
                 right(bytes, true);
             }
         }
-        _ => right(
-            packed_len(n, l),
-            cot::receiver_chosen(receiver, l, message).is_ok(),
-        ),
+        _ => right(packed_len(n, l), cot::receiver_chosen(receiver, l, message).is_ok()),
     }
 }
 

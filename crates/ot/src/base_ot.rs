@@ -49,18 +49,13 @@ pub struct BaseReceiver {
 impl BaseReceiver {
     /// Draws the receiver's message for these choices. `context` is public, known to both
     /// parties, and fresh (it contains the receiver's nonce).
-    pub fn start(
-        context: &[u8; 32],
-        choices: &[bool],
-        rng: &mut impl CryptoRng,
-    ) -> (Self, Vec<u8>) {
+    pub fn start(context: &[u8; 32], choices: &[bool], rng: &mut impl CryptoRng) -> (Self, Vec<u8>) {
         let mut secrets = Zeroizing::new(Vec::with_capacity(choices.len()));
         let mut message = Vec::with_capacity(RECEIVER_BYTES * choices.len());
         for (i, &choice) in choices.iter().enumerate() {
             let secret = Scalar::random(rng);
             let other = RistrettoPoint::random(rng);
-            let mut chosen =
-                RistrettoPoint::mul_base(&secret) - to_group(context, i, &other.compress());
+            let mut chosen = RistrettoPoint::mul_base(&secret) - to_group(context, i, &other.compress());
             let choice = Choice::from(u8::from(choice));
             let zero = RistrettoPoint::conditional_select(&chosen, &other, choice);
             let one = RistrettoPoint::conditional_select(&other, &chosen, choice);
@@ -74,11 +69,7 @@ impl BaseReceiver {
     }
 
     /// The chosen keys, from the sender's message.
-    pub fn finish(
-        self,
-        session: &[u8; 32],
-        message: &[u8],
-    ) -> Result<Zeroizing<Vec<u128>>, OtError> {
+    pub fn finish(self, session: &[u8; 32], message: &[u8]) -> Result<Zeroizing<Vec<u128>>, OtError> {
         check_message("base OT sender", SENDER_BYTES, message.len())?;
         let point = decode(message, 0)?;
         if point.is_identity() {
@@ -86,8 +77,7 @@ impl BaseReceiver {
         }
         let keys = self.secrets.iter().zip(self.choices.iter()).enumerate();
         Ok(Zeroizing::new(
-            keys.map(|(i, (secret, &choice))| derive(session, i, choice, secret * point))
-                .collect(),
+            keys.map(|(i, (secret, &choice))| derive(session, i, choice, secret * point)).collect(),
         ))
     }
 }
@@ -114,11 +104,7 @@ impl BaseSender {
         n: usize,
         message: &[u8],
     ) -> Result<Zeroizing<Vec<[u128; 2]>>, OtError> {
-        check_message(
-            "base OT receiver",
-            n.saturating_mul(RECEIVER_BYTES),
-            message.len(),
-        )?;
+        check_message("base OT receiver", n.saturating_mul(RECEIVER_BYTES), message.len())?;
         let mut keys = Zeroizing::new(Vec::with_capacity(n));
         for (i, pair) in message.chunks_exact(RECEIVER_BYTES).enumerate() {
             let (zero, one) = pair.split_at(POINT);

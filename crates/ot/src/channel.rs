@@ -88,12 +88,7 @@ impl Channel {
         let (to_b, from_a) = mpsc::channel();
         let (to_a, from_b) = mpsc::channel();
         let end = |queue, receiver| {
-            let reader = Reader::Memory {
-                receiver,
-                current: Vec::new(),
-                position: 0,
-                timeout: None,
-            };
+            let reader = Reader::Memory { receiver, current: Vec::new(), position: 0, timeout: None };
             Self::new(Writer::memory(queue), reader)
         };
         (end(to_b, from_b), end(to_a, from_a))
@@ -280,28 +275,20 @@ struct Writer {
 
 impl Writer {
     fn memory(queue: Sender<Vec<u8>>) -> Self {
-        Self {
-            queue: Some(queue),
-            thread: None,
-        }
+        Self { queue: Some(queue), thread: None }
     }
 
     fn tcp(mut stream: TcpStream) -> io::Result<Self> {
         let (queue, receiver) = mpsc::channel::<Vec<u8>>();
-        let thread = std::thread::Builder::new()
-            .name("copriv-writer".into())
-            .spawn(move || {
-                for bytes in receiver {
-                    stream.write_all(&bytes)?;
-                }
-                // Half-close: the peer still reads what is under way.
-                let _ = stream.shutdown(Shutdown::Write);
-                Ok(())
-            })?;
-        Ok(Self {
-            queue: Some(queue),
-            thread: Some(thread),
-        })
+        let thread = std::thread::Builder::new().name("copriv-writer".into()).spawn(move || {
+            for bytes in receiver {
+                stream.write_all(&bytes)?;
+            }
+            // Half-close: the peer still reads what is under way.
+            let _ = stream.shutdown(Shutdown::Write);
+            Ok(())
+        })?;
+        Ok(Self { queue: Some(queue), thread: Some(thread) })
     }
 
     fn write(&mut self, bytes: Vec<u8>) -> Result<(), ChannelError> {
@@ -328,24 +315,14 @@ impl Writer {
 #[derive(Debug)]
 enum Reader {
     Tcp(BufReader<TcpStream>),
-    Memory {
-        receiver: Receiver<Vec<u8>>,
-        current: Vec<u8>,
-        position: usize,
-        timeout: Option<Duration>,
-    },
+    Memory { receiver: Receiver<Vec<u8>>, current: Vec<u8>, position: usize, timeout: Option<Duration> },
 }
 
 impl Reader {
     fn read_exact(&mut self, mut out: &mut [u8]) -> Result<(), ChannelError> {
         match self {
             Self::Tcp(stream) => Ok(stream.read_exact(out)?),
-            Self::Memory {
-                receiver,
-                current,
-                position,
-                timeout,
-            } => {
+            Self::Memory { receiver, current, position, timeout } => {
                 while !out.is_empty() {
                     if *position == current.len() {
                         *current = next_chunk(receiver, *timeout)?;
@@ -362,10 +339,7 @@ impl Reader {
     }
 }
 
-fn next_chunk(
-    receiver: &Receiver<Vec<u8>>,
-    timeout: Option<Duration>,
-) -> Result<Vec<u8>, ChannelError> {
+fn next_chunk(receiver: &Receiver<Vec<u8>>, timeout: Option<Duration>) -> Result<Vec<u8>, ChannelError> {
     match timeout {
         None => receiver.recv().map_err(|_| ChannelError::PeerClosed),
         Some(limit) => receiver.recv_timeout(limit).map_err(|error| match error {

@@ -129,13 +129,7 @@ impl Cipher {
 ///
 /// # Panics
 /// If there are not 2, 4 or 8 leaves, or `sum.len()` is no multiple of [`FOLD_BLOCKS`].
-pub(crate) fn fold(
-    leaves: &[Cipher],
-    first: u64,
-    stride: usize,
-    columns: &mut [u128],
-    sum: &mut [u128],
-) {
+pub(crate) fn fold(leaves: &[Cipher], first: u64, stride: usize, columns: &mut [u128], sum: &mut [u128]) {
     assert!(sum.len().is_multiple_of(FOLD_BLOCKS));
     #[cfg(target_arch = "x86_64")]
     if let Some(Cipher::Wide(detected, _)) = leaves.first() {
@@ -158,13 +152,7 @@ fn wide<const L: usize>(leaves: &[Cipher]) -> [&vaes::RoundKeys; L] {
     })
 }
 
-fn portable_fold(
-    leaves: &[Cipher],
-    first: u64,
-    stride: usize,
-    columns: &mut [u128],
-    sum: &mut [u128],
-) {
+fn portable_fold(leaves: &[Cipher], first: u64, stride: usize, columns: &mut [u128], sum: &mut [u128]) {
     let mut leaf = crate::Secret::zeros(sum.len());
     sum.fill(0);
     for (x, cipher) in leaves.iter().enumerate() {
@@ -215,8 +203,7 @@ mod tests {
         let key = 0x0f0e_0d0c_0b0a_0908_0706_0504_0302_0100;
         let plain = 0xffee_ddcc_bbaa_9988_7766_5544_3322_1100;
         let expected = u128::from_le_bytes([
-            0x69, 0xc4, 0xe0, 0xd8, 0x6a, 0x7b, 0x04, 0x30, 0xd8, 0xcd, 0xb7, 0x80, 0x70, 0xb4,
-            0xc5, 0x5a,
+            0x69, 0xc4, 0xe0, 0xd8, 0x6a, 0x7b, 0x04, 0x30, 0xd8, 0xcd, 0xb7, 0x80, 0x70, 0xb4, 0xc5, 0x5a,
         ]);
         for cipher in [Cipher::new(key), Cipher::portable(key)] {
             let mut block = [plain];

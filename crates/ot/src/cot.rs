@@ -27,22 +27,13 @@ pub const fn message_bytes(n: usize, l: u32) -> u64 {
 }
 
 /// The sender's side after the receiver's `flips`: its message and its shares.
-pub fn sender(
-    rots: RotSender,
-    flips: &[u8],
-    l: u32,
-    delta: &[u64],
-) -> Result<(Vec<u8>, Vec<u64>), OtError> {
+pub fn sender(rots: RotSender, flips: &[u8], l: u32, delta: &[u64]) -> Result<(Vec<u8>, Vec<u64>), OtError> {
     let flips = read_flips(flips, rots.len())?;
     send(&rots, |k| flips[k], l, delta)
 }
 
 /// The sender's side when the receiver's choices were fixed at the extension: no flips.
-pub fn sender_chosen(
-    rots: RotSender,
-    l: u32,
-    delta: &[u64],
-) -> Result<(Vec<u8>, Vec<u64>), OtError> {
+pub fn sender_chosen(rots: RotSender, l: u32, delta: &[u64]) -> Result<(Vec<u8>, Vec<u64>), OtError> {
     send(&rots, |_| 0, l, delta)
 }
 
@@ -68,12 +59,7 @@ fn send(
 
 /// The receiver's side: its shares, from the sender's message. The choices are those given to
 /// [`RotReceiver::flips`].
-pub fn receiver(
-    rots: RotReceiver,
-    choices: &[bool],
-    l: u32,
-    message: &[u8],
-) -> Result<Vec<u64>, OtError> {
+pub fn receiver(rots: RotReceiver, choices: &[bool], l: u32, message: &[u8]) -> Result<Vec<u64>, OtError> {
     check_count("choices", rots.len(), choices.len())?;
     receive(&rots, |k, _| u8::from(choices[k]), l, message)
 }
@@ -150,11 +136,7 @@ pub fn vector_receiver(
     mut sink: impl FnMut(usize, &[u64]),
 ) -> Result<(), OtError> {
     check_widths(rots.len(), widths)?;
-    check_message(
-        "correlated OT of vectors",
-        vector_bytes(widths, d) as usize,
-        message.len(),
-    )?;
+    check_message("correlated OT of vectors", vector_bytes(widths, d) as usize, message.len())?;
     let mut reader = BitReader::new(message);
     let mut values = vec![0; d];
     let mut truncated = None;
@@ -190,11 +172,7 @@ struct PadReader<'a> {
 
 impl<'a> PadReader<'a> {
     fn new(blocks: &'a [u128], l: u32) -> Self {
-        Self {
-            words: bytemuck::cast_slice(blocks),
-            position: 0,
-            l,
-        }
+        Self { words: bytemuck::cast_slice(blocks), position: 0, l }
     }
 }
 
@@ -279,13 +257,7 @@ mod tests {
             assert_eq!(message.len() as u64, vector_bytes(&widths, d));
             let mut count = 0;
             vector_receiver(r, &widths, d, &message, |i, shares| {
-                check_sum(
-                    &sent[i],
-                    shares,
-                    &vec![choices[i]; d],
-                    &deltas[i],
-                    widths[i],
-                );
+                check_sum(&sent[i], shares, &vec![choices[i]; d], &deltas[i], widths[i]);
                 count += 1;
             })
             .unwrap();

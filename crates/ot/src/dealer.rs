@@ -36,11 +36,7 @@ impl Dealer {
         let mut q = vec![0_u128; n];
         self.rng.fill_bytes(bytemuck::cast_slice_mut(&mut q));
         let choices: Vec<u8> = choices.iter().map(|&c| u8::from(c)).collect();
-        let t = q
-            .iter()
-            .zip(&choices)
-            .map(|(q, &c)| q ^ crate::rot::spread(c) & self.delta)
-            .collect();
+        let t = q.iter().zip(&choices).map(|(q, &c)| q ^ crate::rot::spread(c) & self.delta).collect();
         let first = self.index;
         self.index += n as u64;
         let [q, t] = [q, t].map(Secret::new);
@@ -55,8 +51,6 @@ impl Dealer {
     }
 
     pub(crate) fn values(&mut self, n: usize, bits: u32) -> Vec<u64> {
-        (0..n)
-            .map(|_| self.rng.next_u64() & crate::wire::mask(bits))
-            .collect()
+        (0..n).map(|_| self.rng.next_u64() & crate::wire::mask(bits)).collect()
     }
 }

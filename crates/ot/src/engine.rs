@@ -60,9 +60,7 @@ impl Engine {
             Self::SoftSpoken(sender, receiver) => {
                 extend_softspoken(sender, receiver, chan, n_send, mode, choices)
             }
-            Self::Ferret(sender, receiver) => {
-                extend_ferret(sender, receiver, chan, n_send, mode, choices)
-            }
+            Self::Ferret(sender, receiver) => extend_ferret(sender, receiver, chan, n_send, mode, choices),
         }
     }
 }
@@ -109,11 +107,7 @@ fn extend_ferret(
     choices: &mut [u8],
 ) -> Result<BothRows, OtError> {
     let n_receive = choices.len();
-    let mine = if n_receive > 0 {
-        receiver.boot()
-    } else {
-        Vec::new()
-    };
+    let mine = if n_receive > 0 { receiver.boot() } else { Vec::new() };
     if n_send > 0 && sender.wants_boot() {
         let theirs = chan.exchange(&mine, params::boot_bytes())?;
         sender.boot(&theirs)?;

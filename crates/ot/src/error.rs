@@ -79,49 +79,16 @@ pub enum OtError {
 }
 
 /// Checks the length of a peer's message.
-pub(crate) fn check_message(
-    what: &'static str,
-    expected: usize,
-    got: usize,
-) -> Result<(), OtError> {
-    if expected == got {
-        Ok(())
-    } else {
-        Err(OtError::MessageLength {
-            what,
-            expected,
-            got,
-        })
-    }
+pub(crate) fn check_message(what: &'static str, expected: usize, got: usize) -> Result<(), OtError> {
+    if expected == got { Ok(()) } else { Err(OtError::MessageLength { what, expected, got }) }
 }
 
 /// Checks the length of an argument of our own caller.
-pub(crate) fn check_argument(
-    what: &'static str,
-    expected: usize,
-    got: usize,
-) -> Result<(), OtError> {
-    if expected == got {
-        Ok(())
-    } else {
-        Err(OtError::Mismatch {
-            what,
-            expected,
-            got,
-        })
-    }
+pub(crate) fn check_argument(what: &'static str, expected: usize, got: usize) -> Result<(), OtError> {
+    if expected == got { Ok(()) } else { Err(OtError::Mismatch { what, expected, got }) }
 }
 
 /// Checks that an argument of our own caller lies in `min..=max`.
 pub(crate) fn check_range(what: &'static str, got: u64, min: u64, max: u64) -> Result<(), OtError> {
-    if (min..=max).contains(&got) {
-        Ok(())
-    } else {
-        Err(OtError::OutOfRange {
-            what,
-            got,
-            min,
-            max,
-        })
-    }
+    if (min..=max).contains(&got) { Ok(()) } else { Err(OtError::OutOfRange { what, got, min, max }) }
 }

@@ -80,10 +80,7 @@ struct Tweaks {
 
 impl Tweaks {
     fn new(session: &[u8; 32], direction: Direction) -> Self {
-        Self {
-            hash: Arc::new(PadHash::new(session, direction)),
-            index: 0,
-        }
+        Self { hash: Arc::new(PadHash::new(session, direction)), index: 0 }
     }
 
     fn reserve(&mut self, n: usize) -> (Arc<PadHash>, u64) {
@@ -95,11 +92,7 @@ impl Tweaks {
 
 impl OtExtension {
     /// Sets up the default flavour, IKNP: one exchange. The peer must play the other role.
-    pub fn setup(
-        chan: &mut Channel,
-        role: Role,
-        rng: &mut impl CryptoRng,
-    ) -> Result<Self, OtError> {
+    pub fn setup(chan: &mut Channel, role: Role, rng: &mut impl CryptoRng) -> Result<Self, OtError> {
         Self::setup_with(chan, role, OtFlavour::default(), rng)
     }
 
@@ -177,9 +170,7 @@ impl OtExtension {
 
 impl std::fmt::Debug for OtExtension {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("OtExtension")
-            .field("flavour", &self.flavour)
-            .finish_non_exhaustive()
+        f.debug_struct("OtExtension").field("flavour", &self.flavour).finish_non_exhaustive()
     }
 }
 

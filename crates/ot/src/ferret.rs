@@ -98,14 +98,8 @@ impl Sender {
             let params = self.feed.schedule.params(i);
             let (secret, inputs) = self.feed.split_input(params);
             let cipher = self.feed.keys.trees(i);
-            let trees = SenderTrees::start(
-                &cipher,
-                params,
-                self.delta(),
-                &inputs,
-                self.feed.threads,
-                &mut message,
-            );
+            let trees =
+                SenderTrees::start(&cipher, params, self.delta(), &inputs, self.feed.threads, &mut message);
             self.feed.push(i, cipher, secret, trees);
         }
         message
@@ -131,10 +125,7 @@ pub(crate) struct Receiver {
 impl Receiver {
     /// `base` are both keys of each base OT.
     pub(crate) fn new(main: Params, base: &[[u128; 2]], keys: Keys) -> Self {
-        Self {
-            base: Some(Secret::new(base.to_vec())),
-            feed: Feed::new(main, keys),
-        }
+        Self { base: Some(Secret::new(base.to_vec())), feed: Feed::new(main, keys) }
     }
 
     /// Makes the first input, and the message for the sender; empty if done before.
@@ -209,14 +200,9 @@ mod tests {
         let mut rng = ChaCha20Rng::seed_from_u64(seed);
         let pairs: Vec<[u128; 2]> = (0..128).map(|_| rng.random()).collect();
         let delta = rng.random::<u128>() | 1;
-        let chosen: Vec<u128> = (0..128)
-            .map(|j| pairs[j][1 - (delta >> j & 1) as usize])
-            .collect();
+        let chosen: Vec<u128> = (0..128).map(|j| pairs[j][1 - (delta >> j & 1) as usize]).collect();
         let keys = Keys::new(&[3; 32], Direction::ServerSends);
-        (
-            Sender::new(main, delta, &chosen, keys.clone()),
-            Receiver::new(main, &pairs, keys),
-        )
+        (Sender::new(main, delta, &chosen, keys.clone()), Receiver::new(main, &pairs, keys))
     }
 
     fn take(sender: &mut Sender, receiver: &mut Receiver, n: usize) -> (Vec<u128>, Vec<u128>) {
@@ -303,10 +289,7 @@ mod tests {
         sender.boot(&boot).unwrap();
         let message = sender.start(5);
         for bad in [&message[1..], &[], &[message.clone(), vec![0]].concat()] {
-            assert!(matches!(
-                receiver.start(5, bad),
-                Err(OtError::MessageLength { .. })
-            ));
+            assert!(matches!(receiver.start(5, bad), Err(OtError::MessageLength { .. })));
         }
         assert!(receiver.start(5, &message).is_ok());
     }

@@ -68,10 +68,6 @@ impl OtFlavour {
     pub fn setup_traffic(self) -> Traffic {
         let trees = self.kind().tree_bytes();
         let bytes = (BASE_BYTES + trees) as u64;
-        Traffic {
-            sent: bytes,
-            received: bytes,
-            rounds: 1 + u64::from(trees > 0),
-        }
+        Traffic { sent: bytes, received: bytes, rounds: 1 + u64::from(trees > 0) }
     }
 }

@@ -52,8 +52,8 @@ pub(crate) fn hold(alpha: u32, base: &[u128], message: &[u8]) -> Zeroizing<Vec<u
     let mut nodes = Zeroizing::new(vec![0, base[k - 1]]);
     for (b, sums) in (0..k - 1).rev().zip(message.chunks_exact(32)) {
         let on_path = spread((alpha >> b & 1) as u8);
-        let sums = [0, 16]
-            .map(|at| u128::from_le_bytes(sums[at..at + 16].try_into().expect("sixteen bytes")));
+        let sums =
+            [0, 16].map(|at| u128::from_le_bytes(sums[at..at + 16].try_into().expect("sixteen bytes")));
         // The side off the path is !alpha_b.
         let mut missing = sums[1] ^ (sums[0] ^ sums[1]) & on_path ^ base[b];
         let mut children = Zeroizing::new(Vec::with_capacity(2 * nodes.len()));
@@ -77,9 +77,7 @@ fn expand(node: u128) -> [u128; 2] {
     let mut hasher = blake3::Hasher::new_derive_key("copriv-ot v1 ggm node");
     hasher.update(&node.to_le_bytes());
     let mut pair = [0; 2];
-    hasher
-        .finalize_xof()
-        .fill(bytemuck::cast_slice_mut(&mut pair));
+    hasher.finalize_xof().fill(bytemuck::cast_slice_mut(&mut pair));
     zeroize::Zeroize::zeroize(&mut hasher);
     pair
 }
@@ -99,9 +97,8 @@ mod tests {
                 let mut message = Vec::new();
                 let dealt = deal(&base, &mut message);
                 assert_eq!(message.len(), message_bytes(k));
-                let chosen: Vec<u128> = (0..k as usize)
-                    .map(|b| base[b][1 - (alpha >> b & 1) as usize])
-                    .collect();
+                let chosen: Vec<u128> =
+                    (0..k as usize).map(|b| base[b][1 - (alpha >> b & 1) as usize]).collect();
                 let held = hold(alpha, &chosen, &message);
                 for (x, leaf) in dealt.iter().enumerate() {
                     let y = x ^ alpha as usize;

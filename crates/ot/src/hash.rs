@@ -45,11 +45,7 @@ impl PadHash {
     }
 
     fn keyed(key: u128, direction: Direction) -> Self {
-        Self {
-            key,
-            cipher: Cipher::new(key),
-            direction,
-        }
+        Self { key, cipher: Cipher::new(key), direction }
     }
 
     /// Key and direction.
@@ -88,11 +84,7 @@ impl PadHash {
 
     /// Long pads one after the other: for each `(index, white, n)` blocks `0..n` of the pad of OT
     /// `index`, from its whitened row.
-    pub(crate) fn long_pads(
-        &self,
-        jobs: impl Iterator<Item = (u64, u128, usize)> + Clone,
-        out: &mut [u128],
-    ) {
+    pub(crate) fn long_pads(&self, jobs: impl Iterator<Item = (u64, u128, usize)> + Clone, out: &mut [u128]) {
         let mut rest = &mut out[..];
         for (index, white, n) in jobs.clone() {
             let (pad, tail) = rest.split_at_mut(n);

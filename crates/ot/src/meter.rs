@@ -30,10 +30,7 @@ impl OtMeter {
             Kind::Ferret(main) => main,
             Kind::SoftSpoken(_) => params::FIRST,
         };
-        Self {
-            flavour,
-            schedules: [Schedule::new(main), Schedule::new(main)],
-        }
+        Self { flavour, schedules: [Schedule::new(main), Schedule::new(main)] }
     }
 
     /// The set-up's traffic.
@@ -75,10 +72,7 @@ impl OtMeter {
             if n > 0 && schedule.started() == 0 {
                 boot[side] = params::boot_bytes() as u64;
             }
-            trees[side] = schedule
-                .take(n)
-                .map(|i| schedule.params(i).message_bytes() as u64)
-                .sum();
+            trees[side] = schedule.take(n).map(|i| schedule.params(i).message_bytes() as u64).sum();
             if mode == Choices::Chosen {
                 flips[side] = packed_len(n, 1) as u64;
             }

@@ -40,10 +40,7 @@ pub const fn flips_bytes(n: usize, m: u32) -> u64 {
 pub fn flips(rots: &RotReceiver, m: u32, digits: &[u8]) -> Result<Vec<u8>, OtError> {
     check_shape(rots.len(), m, 1, digits.len())?;
     check_digits(m, digits)?;
-    let bits: Vec<bool> = digits
-        .iter()
-        .flat_map(|&digit| (0..m).map(move |b| digit >> b & 1 == 1))
-        .collect();
+    let bits: Vec<bool> = digits.iter().flat_map(|&digit| (0..m).map(move |b| digit >> b & 1 == 1)).collect();
     debug_assert_eq!(pack_bits(&bits).len() as u64, flips_bytes(digits.len(), m));
     Ok(rots.flips(&bits))
 }
@@ -114,9 +111,8 @@ pub fn receiver(
         pad ^= block;
         if b + 1 == m as usize {
             let bytes = std::mem::take(&mut pad).to_le_bytes();
-            let mask = (0..1_u8 << m).fold(0, |mask, v| {
-                mask | bytes[usize::from(v)] & equal(v, digits[instance])
-            });
+            let mask =
+                (0..1_u8 << m).fold(0, |mask, v| mask | bytes[usize::from(v)] & equal(v, digits[instance]));
             shares[instance] = (shares[instance] ^ mask) & low;
         }
     });
@@ -141,11 +137,7 @@ fn instances(rots: usize, m: u32) -> Result<usize, OtError> {
 fn check_shape(rots: usize, m: u32, t: u32, n: usize) -> Result<(), OtError> {
     check_range("digit bits of a 1-of-n OT", u64::from(m), 1, 4)?;
     check_range("entry bits of a 1-of-n OT", u64::from(t), 1, 8)?;
-    check_count(
-        "digits times digit bits",
-        rots,
-        n.saturating_mul(m as usize),
-    )
+    check_count("digits times digit bits", rots, n.saturating_mul(m as usize))
 }
 
 fn check_digits(m: u32, digits: &[u8]) -> Result<(), OtError> {
@@ -196,19 +188,12 @@ mod tests {
         let mut hits = 0;
         for i in 0..n {
             for v in (0..4).filter(|&v| v != digits[i]) {
-                let masked = if v == 0 {
-                    0
-                } else {
-                    message[3 * i + usize::from(v) - 1]
-                };
+                let masked = if v == 0 { 0 } else { message[3 * i + usize::from(v) - 1] };
                 hits += usize::from(masked ^ pads[i].to_le_bytes()[usize::from(v)] == sent[i]);
             }
         }
         let expected = 3.0 * n as f64 / 256.0;
-        assert!(
-            (hits as f64 - expected).abs() < 6.0 * expected.sqrt(),
-            "{hits}"
-        );
+        assert!((hits as f64 - expected).abs() < 6.0 * expected.sqrt(), "{hits}");
     }
 
     #[test]

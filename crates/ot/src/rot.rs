@@ -37,10 +37,7 @@ pub struct RotReceiver {
 
 impl RotSender {
     pub(crate) fn new(hash: Arc<PadHash>, first: u64, delta: u128, rows: Secret<u128>) -> Self {
-        Self {
-            rows: Rows::new(hash, first, rows),
-            delta: Zeroizing::new(delta),
-        }
+        Self { rows: Rows::new(hash, first, rows), delta: Zeroizing::new(delta) }
     }
 
     /// Random OTs left.
@@ -55,10 +52,7 @@ impl RotSender {
 
     /// Splits off the first `n`.
     pub fn take(&mut self, n: usize) -> Result<Self, OtError> {
-        Ok(Self {
-            rows: self.rows.take(n)?,
-            delta: self.delta.clone(),
-        })
+        Ok(Self { rows: self.rows.take(n)?, delta: self.delta.clone() })
     }
 
     /// Index in the connection of the first OT left.
@@ -112,17 +106,9 @@ impl RotSender {
 }
 
 impl RotReceiver {
-    pub(crate) fn new(
-        hash: Arc<PadHash>,
-        first: u64,
-        choices: Secret<u8>,
-        rows: Secret<u128>,
-    ) -> Self {
+    pub(crate) fn new(hash: Arc<PadHash>, first: u64, choices: Secret<u8>, rows: Secret<u128>) -> Self {
         debug_assert_eq!(choices.len(), rows.len());
-        Self {
-            rows: Rows::new(hash, first, rows),
-            choices,
-        }
+        Self { rows: Rows::new(hash, first, rows), choices }
     }
 
     /// Random OTs left.
@@ -217,12 +203,7 @@ struct Rows {
 
 impl Rows {
     fn new(hash: Arc<PadHash>, first: u64, rows: Secret<u128>) -> Self {
-        Self {
-            hash,
-            first,
-            rows,
-            cursor: 0,
-        }
+        Self { hash, first, rows, cursor: 0 }
     }
 
     fn len(&self) -> usize {
@@ -235,10 +216,7 @@ impl Rows {
 
     fn take(&mut self, n: usize) -> Result<Self, OtError> {
         if n > self.len() {
-            return Err(OtError::Exhausted {
-                asked: n,
-                left: self.len(),
-            });
+            return Err(OtError::Exhausted { asked: n, left: self.len() });
         }
         let taken = &mut self.rows[self.cursor..self.cursor + n];
         let rows = Secret::new(taken.to_vec());
@@ -258,10 +236,7 @@ pub(crate) fn low(pad: u128) -> u64 {
 
 /// Unpacks the receiver's flips for `n` OTs, or none.
 pub(crate) fn read_flips(flips: &[u8], n: usize) -> Result<Vec<u8>, OtError> {
-    Ok(wire::unpack_bits(flips, n)?
-        .into_iter()
-        .map(u8::from)
-        .collect())
+    Ok(wire::unpack_bits(flips, n)?.into_iter().map(u8::from).collect())
 }
 
 /// Checks that a local argument has one entry for each OT.
@@ -305,13 +280,7 @@ mod tests {
         }
         assert_eq!(sender.len(), 300 - at);
         let error = sender.take(300 - at + 1).unwrap_err();
-        assert!(matches!(
-            error,
-            OtError::Exhausted {
-                asked: 35,
-                left: 34
-            }
-        ));
+        assert!(matches!(error, OtError::Exhausted { asked: 35, left: 34 }));
         assert!(receiver.take(35).is_err());
         assert!(sender.take(34).is_ok() && receiver.take(34).is_ok());
         assert!(sender.is_empty() && receiver.is_empty());

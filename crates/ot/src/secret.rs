@@ -57,9 +57,7 @@ impl<T: Copy + Default> Drop for Secret<T> {
 
 impl<T: Copy + Default> std::fmt::Debug for Secret<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Secret")
-            .field("len", &self.0.len())
-            .finish_non_exhaustive()
+        f.debug_struct("Secret").field("len", &self.0.len()).finish_non_exhaustive()
     }
 }
 

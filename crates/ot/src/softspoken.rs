@@ -72,16 +72,12 @@ impl Groups {
     /// First bit and width of each group.
     fn spans(self) -> impl Iterator<Item = (usize, usize)> {
         let k = self.k as usize;
-        (0..KAPPA)
-            .step_by(k)
-            .map(move |start| (start, k.min(KAPPA - start)))
+        (0..KAPPA).step_by(k).map(move |start| (start, k.min(KAPPA - start)))
     }
 
     /// Bytes from receiver to sender that set up the seeds.
     pub fn setup_bytes(self) -> usize {
-        self.spans()
-            .map(|(_, k)| ggm::message_bytes(k as u32))
-            .sum()
+        self.spans().map(|(_, k)| ggm::message_bytes(k as u32)).sum()
     }
 
     /// Bytes from receiver to sender for `n` OTs: a column a group, padded to a byte.
@@ -116,12 +112,7 @@ pub(crate) struct Sender {
 
 impl Sender {
     /// `base` are the base-OT keys, `message` the receiver's from [`Receiver::new`].
-    pub(crate) fn new(
-        groups: Groups,
-        delta: u128,
-        base: &[u128],
-        message: &[u8],
-    ) -> Result<Self, OtError> {
+    pub(crate) fn new(groups: Groups, delta: u128, base: &[u128], message: &[u8]) -> Result<Self, OtError> {
         check_message("seed trees", groups.setup_bytes(), message.len())?;
         let mut leaves = Vec::new();
         let mut rest = message;
@@ -132,13 +123,7 @@ impl Sender {
             let held = ggm::hold(alpha, &base[start..start + k], sums);
             leaves.extend(held.iter().map(|&seed| Cipher::new(seed)));
         }
-        Ok(Self {
-            delta: Zeroizing::new(delta),
-            groups,
-            leaves,
-            counter: 0,
-            scratch: Scratch::new(),
-        })
+        Ok(Self { delta: Zeroizing::new(delta), groups, leaves, counter: 0, scratch: Scratch::new() })
     }
 
     pub(crate) fn delta(&self) -> u128 {
@@ -204,12 +189,7 @@ impl Receiver {
             let dealt = ggm::deal(&base[start..start + k], &mut message);
             leaves.extend(dealt.iter().map(|&seed| Cipher::new(seed)));
         }
-        let receiver = Self {
-            groups,
-            leaves,
-            counter: 0,
-            scratch: Scratch::new(),
-        };
+        let receiver = Self { groups, leaves, counter: 0, scratch: Scratch::new() };
         (receiver, message)
     }
 
@@ -256,9 +236,7 @@ mod tests {
     fn keyed(groups: Groups, rng: &mut ChaCha20Rng) -> (Sender, Receiver) {
         let pairs: Vec<[u128; 2]> = (0..KAPPA).map(|_| rng.random()).collect();
         let delta: u128 = rng.random();
-        let chosen: Vec<u128> = (0..KAPPA)
-            .map(|j| pairs[j][1 - (delta >> j & 1) as usize])
-            .collect();
+        let chosen: Vec<u128> = (0..KAPPA).map(|j| pairs[j][1 - (delta >> j & 1) as usize]).collect();
         let (receiver, message) = Receiver::new(groups, &pairs);
         assert_eq!(message.len(), groups.setup_bytes());
         let sender = Sender::new(groups, delta, &chosen, &message).unwrap();
@@ -278,10 +256,7 @@ mod tests {
                     let mut choices = given.clone();
                     let (mut message, mut v, mut q) = (Vec::new(), Vec::new(), Vec::new());
                     receiver.extend(mode, &mut choices, &mut message, &mut v);
-                    assert_eq!(
-                        choices == given,
-                        mode == Choices::Chosen || n < 40 && choices == given
-                    );
+                    assert_eq!(choices == given, mode == Choices::Chosen || n < 40 && choices == given);
                     assert_eq!(message.len() as u64, groups.message_bytes(n, mode));
                     sender.extend(n, mode, &message, &mut q).unwrap();
                     assert_eq!((q.len(), v.len()), (n, n));
@@ -300,15 +275,8 @@ mod tests {
         let mut messages = Vec::new();
         for (n, counter) in [(5, 1), (200, 3), (0, 3), (128, 4), (5, 5)] {
             let mut message = Vec::new();
-            receiver.extend(
-                Choices::Chosen,
-                &mut vec![0; n],
-                &mut message,
-                &mut Vec::new(),
-            );
-            sender
-                .extend(n, Choices::Chosen, &message, &mut Vec::new())
-                .unwrap();
+            receiver.extend(Choices::Chosen, &mut vec![0; n], &mut message, &mut Vec::new());
+            sender.extend(n, Choices::Chosen, &message, &mut Vec::new()).unwrap();
             assert_eq!((sender.counter, receiver.counter), (counter, counter));
             messages.push(message);
         }
@@ -320,15 +288,9 @@ mod tests {
         let mut rng = ChaCha20Rng::seed_from_u64(3);
         let (mut sender, mut receiver) = keyed(Groups::of(4), &mut rng);
         let mut message = Vec::new();
-        receiver.extend(
-            Choices::Chosen,
-            &mut [1; 100],
-            &mut message,
-            &mut Vec::new(),
-        );
+        receiver.extend(Choices::Chosen, &mut [1; 100], &mut message, &mut Vec::new());
         assert_eq!(message.len(), 13 * 32);
-        let mut extend =
-            |n, message: &[u8]| sender.extend(n, Choices::Chosen, message, &mut Vec::new());
+        let mut extend = |n, message: &[u8]| sender.extend(n, Choices::Chosen, message, &mut Vec::new());
         for n in [0, 96, 105] {
             let result = extend(n, &message);
             assert!(matches!(result, Err(OtError::MessageLength { .. })));

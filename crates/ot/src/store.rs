@@ -115,14 +115,7 @@ struct Disk {
 impl Store {
     /// A store in memory only, of at most `limit` bytes.
     pub fn in_memory(limit: usize) -> Self {
-        Self {
-            disk: None,
-            limit,
-            in_memory: 0,
-            items: BTreeMap::new(),
-            next: 0,
-            observer: None,
-        }
+        Self { disk: None, limit, in_memory: 0, items: BTreeMap::new(), next: 0, observer: None }
     }
 
     /// A store that keeps `limit` bytes in memory and spills what is more to `folder`, where it
@@ -132,10 +125,7 @@ impl Store {
         let log = Log::open(&folder.join("used"), generation)?;
         let mut store = Self {
             next: log.next(),
-            disk: Some(Disk {
-                folder: folder.to_owned(),
-                log,
-            }),
+            disk: Some(Disk { folder: folder.to_owned(), log }),
             ..Self::in_memory(limit)
         };
         store.find_items()?;
@@ -248,8 +238,7 @@ impl Store {
         };
         let (folder, path) = (disk.folder.clone(), disk.path(item));
         let partial = path.with_extension("partial");
-        let mut file =
-            private(OpenOptions::new().write(true).create(true).truncate(true)).open(&partial)?;
+        let mut file = private(OpenOptions::new().write(true).create(true).truncate(true)).open(&partial)?;
         file.write_all(bytes)?;
         file.write_all(&checksum(item, bytes))?;
         self.step(Step::ItemWritten);

@@ -19,11 +19,7 @@ impl Traffic {
 
     /// The same traffic as the peer sees it.
     pub fn mirrored(&self) -> Self {
-        Self {
-            sent: self.received,
-            received: self.sent,
-            rounds: self.rounds,
-        }
+        Self { sent: self.received, received: self.sent, rounds: self.rounds }
     }
 }
 

@@ -119,9 +119,7 @@ fn three_stages<const S: usize>(words: &mut [Word], start: usize) {
 fn swap<const N: usize>(words: &mut [Word; N], upper: usize, lower: usize, size: usize) {
     // Blocks of `size` ones and `size` zeros.
     let mask = u64::MAX / ((1 << size) + 1);
-    let [upper, lower] = words
-        .get_disjoint_mut([upper, lower])
-        .expect("two different words");
+    let [upper, lower] = words.get_disjoint_mut([upper, lower]).expect("two different words");
     for (a, b) in upper.iter_mut().zip(lower) {
         let both = (*a >> size ^ *b) & mask;
         *a ^= both << size;

@@ -46,9 +46,7 @@ pub fn pack(values: &[u64], bits: u32) -> Vec<u8> {
 pub fn unpack(bytes: &[u8], bits: u32, n: usize) -> Result<Vec<u64>, WireError> {
     check_len(bytes, packed_len(n, bits))?;
     let mut reader = BitReader::new(bytes);
-    let values = (0..n)
-        .map(|_| reader.read(bits))
-        .collect::<Result<_, _>>()?;
+    let values = (0..n).map(|_| reader.read(bits)).collect::<Result<_, _>>()?;
     reader.finish()?;
     Ok(values)
 }
@@ -56,12 +54,7 @@ pub fn unpack(bytes: &[u8], bits: u32, n: usize) -> Result<Vec<u64>, WireError> 
 /// Packs one bit a value, eight a byte.
 pub fn pack_bits(bits: &[bool]) -> Vec<u8> {
     bits.chunks(8)
-        .map(|eight| {
-            eight
-                .iter()
-                .enumerate()
-                .fold(0, |byte, (j, &bit)| byte | u8::from(bit) << j)
-        })
+        .map(|eight| eight.iter().enumerate().fold(0, |byte, (j, &bit)| byte | u8::from(bit) << j))
         .collect()
 }
 
@@ -76,10 +69,7 @@ pub(crate) fn check_len(bytes: &[u8], expected: usize) -> Result<(), WireError> 
     if bytes.len() == expected {
         return Ok(());
     }
-    Err(WireError::Length {
-        expected,
-        got: bytes.len(),
-    })
+    Err(WireError::Length { expected, got: bytes.len() })
 }
 
 pub(crate) fn check_padding(bytes: &[u8], n: usize) -> Result<(), WireError> {
@@ -106,10 +96,7 @@ impl BitWriter {
 
     /// An empty bit string with room for `bytes` bytes.
     pub fn with_capacity(bytes: usize) -> Self {
-        Self {
-            bytes: Vec::with_capacity(bytes.saturating_add(8)),
-            ..Self::default()
-        }
+        Self { bytes: Vec::with_capacity(bytes.saturating_add(8)), ..Self::default() }
     }
 
     /// Appends the low `bits` (0..=64) bits of `value`.
@@ -139,8 +126,7 @@ impl BitWriter {
     /// The bytes, the last one padded with zero bits.
     pub fn finish(mut self) -> Vec<u8> {
         let tail = self.used.div_ceil(8) as usize;
-        self.bytes
-            .extend_from_slice(&self.partial.to_le_bytes()[..tail]);
+        self.bytes.extend_from_slice(&self.partial.to_le_bytes()[..tail]);
         self.bytes
     }
 }
@@ -197,9 +183,5 @@ impl<'a> BitReader<'a> {
 #[inline]
 pub const fn mask(bits: u32) -> u64 {
     assert!(bits <= 64, "widths are 0..=64 bits");
-    if bits == 0 {
-        0
-    } else {
-        u64::MAX >> (64 - bits)
-    }
+    if bits == 0 { 0 } else { u64::MAX >> (64 - bits) }
 }

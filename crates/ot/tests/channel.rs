@@ -21,11 +21,7 @@ fn on_both(test: impl Fn(Channel, Channel)) {
 }
 
 fn traffic(sent: u64, received: u64, rounds: u64) -> Traffic {
-    Traffic {
-        sent,
-        received,
-        rounds,
-    }
+    Traffic { sent, received, rounds }
 }
 
 #[test]
@@ -188,9 +184,6 @@ fn a_huge_length_is_not_allocated_before_it_arrives() {
     on_both(|mut a, mut b| {
         b.send(&[0; 10]).unwrap();
         drop(b);
-        assert!(matches!(
-            a.recv(usize::MAX / 2),
-            Err(ChannelError::PeerClosed)
-        ));
+        assert!(matches!(a.recv(usize::MAX / 2), Err(ChannelError::PeerClosed)));
     });
 }

@@ -30,11 +30,7 @@ impl Party {
             assert_eq!(halves.1.choices(), choices);
             (halves, self.meter.extend(send, receive))
         };
-        assert_eq!(
-            self.chan.traffic() - before,
-            expected,
-            "{send} {receive} {random}"
-        );
+        assert_eq!(self.chan.traffic() - before, expected, "{send} {receive} {random}");
         assert_eq!((halves.0.len(), halves.1.len()), (send, receive));
         halves
     }
@@ -53,12 +49,7 @@ fn run<S: Send, C: Send>(
         let meter = OtMeter::new(flavour);
         assert_eq!(ot.flavour(), flavour);
         assert_eq!(chan.traffic(), meter.setup());
-        Party {
-            chan,
-            ot,
-            meter,
-            rng,
-        }
+        Party { chan, ot, meter, rng }
     };
     thread::scope(|scope| {
         let client = scope.spawn(|| client(party(channels.1, Role::Client)));
@@ -74,15 +65,11 @@ fn run_calls(channels: (Channel, Channel), flavour: OtFlavour, calls: &[(usize, 
         flavour,
         |mut party| -> Vec<_> {
             let calls = calls.iter();
-            calls
-                .map(|&(s, r, random)| party.extend(s, r, random))
-                .collect()
+            calls.map(|&(s, r, random)| party.extend(s, r, random)).collect()
         },
         |mut party| -> Vec<_> {
             let calls = calls.iter();
-            calls
-                .map(|&(s, r, random)| party.extend(r, s, random))
-                .collect()
+            calls.map(|&(s, r, random)| party.extend(r, s, random)).collect()
         },
     );
     for ((s0, r0), (s1, r1)) in server.into_iter().zip(client) {
@@ -111,9 +98,7 @@ fn check(sender: RotSender, receiver: RotReceiver) {
 #[test]
 fn both_directions_at_all_sizes() {
     for flavour in OtFlavour::ALL {
-        let calls: Vec<_> = (0..300)
-            .map(|i| (i, (i * 7 + 1) % 301, i % 3 == 0))
-            .collect();
+        let calls: Vec<_> = (0..300).map(|i| (i, (i * 7 + 1) % 301, i % 3 == 0)).collect();
         run_calls(Channel::pair(), flavour, &calls);
     }
 }
@@ -180,10 +165,7 @@ fn no_two_pads_are_equal_and_bits_are_balanced() {
         let total = 4.0 * n as f64 * 128.0;
         assert!((ones as f64 - total / 2.0).abs() < 3.0 * total.sqrt());
         pads.sort_unstable();
-        assert!(
-            pads.windows(2).all(|pair| pair[0] != pair[1]),
-            "{flavour:?}"
-        );
+        assert!(pads.windows(2).all(|pair| pair[0] != pair[1]), "{flavour:?}");
     }
 }
 

@@ -49,11 +49,7 @@ fn session(flavour: usize, cut: usize, edits: &[(usize, u8)]) -> Result<(), OtEr
 
 /// A session of Ferret takes a tenth of a second.
 fn rounds(flavour: OtFlavour, many: usize) -> usize {
-    if flavour.name().starts_with("ferret") {
-        3
-    } else {
-        many
-    }
+    if flavour.name().starts_with("ferret") { 3 } else { many }
 }
 
 #[test]
@@ -64,11 +60,7 @@ fn honest_transcripts_pass_and_cut_ones_are_errors() {
         assert!(session(f, 0, &[]).is_ok(), "{flavour:?}");
         let rounds = rounds(*flavour, 16);
         for round in 0..rounds {
-            let cut = if round < 2 {
-                1 + round
-            } else {
-                rng.random_range(1..=len)
-            };
+            let cut = if round < 2 { 1 + round } else { rng.random_range(1..=len) };
             let result = session(f, cut, &[]);
             let closed = matches!(result, Err(OtError::Channel(ChannelError::PeerClosed)));
             assert!(closed, "{flavour:?} {cut}: {result:?}");
@@ -86,9 +78,8 @@ fn changed_transcripts_do_not_panic() {
         for round in 0..rounds {
             // Anywhere, after the set-up, and in the last message's padding.
             let from = [0, len * 9 / 10, len - 20][round % 3];
-            let edits: Vec<(usize, u8)> = (0..1 + round % 4)
-                .map(|_| (rng.random_range(from..len), rng.random()))
-                .collect();
+            let edits: Vec<(usize, u8)> =
+                (0..1 + round % 4).map(|_| (rng.random_range(from..len), rng.random())).collect();
             match session(f, 0, &edits) {
                 Ok(()) => passed += 1,
                 Err(_) => failed += 1,

@@ -21,10 +21,7 @@ fn open(folder: &std::path::Path, limit: usize) -> Store {
 fn items_come_back_once_and_in_rising_order() {
     let folder = tempfile::tempdir().unwrap();
     for limit in [0, 250, 10_000] {
-        let mut stores = [
-            Store::in_memory(10_000),
-            open(&folder.path().join(limit.to_string()), limit),
-        ];
+        let mut stores = [Store::in_memory(10_000), open(&folder.path().join(limit.to_string()), limit)];
         for store in &mut stores {
             for i in 0..10 {
                 store.put(i, item(i, 100)).unwrap();
@@ -35,20 +32,11 @@ fn items_come_back_once_and_in_rising_order() {
             for i in [0, 1, 2, 3] {
                 let error = store.take(i).unwrap_err();
                 assert!(matches!(error, StoreError::Used { next: 4, .. }));
-                assert!(matches!(
-                    store.put(i, item(i, 1)),
-                    Err(StoreError::Used { .. })
-                ));
+                assert!(matches!(store.put(i, item(i, 1)), Err(StoreError::Used { .. })));
             }
             assert!(store.available().eq(4..10));
-            assert!(matches!(
-                store.put(5, item(5, 1)),
-                Err(StoreError::Duplicate { item: 5 })
-            ));
-            assert!(matches!(
-                store.take(10),
-                Err(StoreError::Missing { item: 10 })
-            ));
+            assert!(matches!(store.put(5, item(5, 1)), Err(StoreError::Duplicate { item: 5 })));
+            assert!(matches!(store.take(10), Err(StoreError::Missing { item: 10 })));
             // A number asked for in vain is not used up.
             assert_eq!(store.next(), 4);
             assert_eq!(**store.take(9).unwrap(), **item(9, 100));
@@ -74,10 +62,7 @@ fn memory_is_bounded_and_the_rest_spills() {
 
     let mut small = Store::in_memory(250);
     small.put(0, item(0, 250)).unwrap();
-    assert!(matches!(
-        small.put(1, item(1, 1)),
-        Err(StoreError::Full { limit: 250 })
-    ));
+    assert!(matches!(small.put(1, item(1, 1)), Err(StoreError::Full { limit: 250 })));
 }
 
 #[test]
@@ -88,15 +73,9 @@ fn what_was_spilled_survives_and_what_was_used_does_not() {
         store.put(i, item(i, 50)).unwrap();
     }
     store.take(1).unwrap();
-    assert!(matches!(
-        Store::open(folder.path(), &GENERATION, 0),
-        Err(StoreError::Locked)
-    ));
+    assert!(matches!(Store::open(folder.path(), &GENERATION, 0), Err(StoreError::Locked)));
     drop(store);
-    assert!(matches!(
-        Store::open(folder.path(), &[8; 32], 0),
-        Err(StoreError::Generation)
-    ));
+    assert!(matches!(Store::open(folder.path(), &[8; 32], 0), Err(StoreError::Generation)));
     let mut store = open(folder.path(), 0);
     assert_eq!(store.next(), 2);
     assert!(store.available().eq(2..6));

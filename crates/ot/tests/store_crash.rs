@@ -41,14 +41,9 @@ fn child(args: &str) {
             std::process::abort();
         }
     });
-    let first = store
-        .available()
-        .last()
-        .map_or(store.next(), |last| last + 1);
+    let first = store.available().last().map_or(store.next(), |last| last + 1);
     for i in first..ITEMS {
-        store
-            .put(i, Secret::new(i.to_le_bytes().repeat(100)))
-            .expect("the disk has room");
+        store.put(i, Secret::new(i.to_le_bytes().repeat(100))).expect("the disk has room");
     }
     let mut used = 0;
     while let Some(i) = { store.available().next() } {
@@ -70,17 +65,9 @@ fn parent() {
         let killed = run(fatal, folder.path());
         let survivor = run(usize::MAX, folder.path());
         assert!(survivor.contains(&"done".to_owned()), "step {fatal}");
-        let all: Vec<_> = killed
-            .iter()
-            .chain(&survivor)
-            .filter(|line| *line != "done")
-            .collect();
+        let all: Vec<_> = killed.iter().chain(&survivor).filter(|line| *line != "done").collect();
         let different: HashSet<_> = all.iter().collect();
-        assert_eq!(
-            all.len(),
-            different.len(),
-            "an item was used twice: step {fatal}, {all:?}"
-        );
+        assert_eq!(all.len(), different.len(), "an item was used twice: step {fatal}, {all:?}");
         // At most the one under way is lost.
         assert!(all.len() as u64 + 1 >= ITEMS, "step {fatal}: {all:?}");
         lost += ITEMS as usize - all.len();
@@ -91,10 +78,7 @@ fn parent() {
         }
     }
     assert!(lost > 0, "no crash fell between mark and use");
-    println!(
-        "store_crash: no item used twice in {} crashes, {lost} lost",
-        10 * ITEMS
-    );
+    println!("store_crash: no item used twice in {} crashes, {lost} lost", 10 * ITEMS);
 }
 
 /// The lines that a child printed before it ended.

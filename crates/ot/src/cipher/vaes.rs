@@ -220,12 +220,7 @@ fn tmmo(keys: &RoundKeys, high: u64, low: u64, rows: &mut [u128]) {
 fn grow(keys: &RoundKeys, left: &mut [u128], right: &mut [u128]) -> [u128; 2] {
     #[inline]
     #[target_feature(enable = "avx512f,vaes")]
-    fn step<const N: usize>(
-        keys: &Keys,
-        sums: &mut [__m512i; 2],
-        left: &mut [u128],
-        right: &mut [u128],
-    ) {
+    fn step<const N: usize>(keys: &Keys, sums: &mut [__m512i; 2], left: &mut [u128], right: &mut [u128]) {
         let parents = load::<N>(left);
         let high: __m512i = bytemuck::cast([0, u64::MAX, 0, u64::MAX, 0, u64::MAX, 0, u64::MAX]);
         let mut masks = parents;
@@ -247,10 +242,8 @@ fn grow(keys: &RoundKeys, left: &mut [u128], right: &mut [u128]) -> [u128; 2] {
     }
     let keys = spread(keys);
     let mut sums = [_mm512_setzero_si512(); 2];
-    let (mut wide_left, mut wide_right) = (
-        left.chunks_exact_mut(WIDE * LANES),
-        right.chunks_exact_mut(WIDE * LANES),
-    );
+    let (mut wide_left, mut wide_right) =
+        (left.chunks_exact_mut(WIDE * LANES), right.chunks_exact_mut(WIDE * LANES));
     for (left, right) in wide_left.by_ref().zip(wide_right.by_ref()) {
         step::<WIDE>(&keys, &mut sums, left, right);
     }
@@ -270,12 +263,7 @@ fn grow(keys: &RoundKeys, left: &mut [u128], right: &mut [u128]) -> [u128; 2] {
     if n > 0 {
         let (mut lefts, mut rights) = ([0; LANES], [0; LANES]);
         lefts[..n].copy_from_slice(left);
-        step::<1>(
-            &keys,
-            &mut [_mm512_setzero_si512(); 2],
-            &mut lefts,
-            &mut rights,
-        );
+        step::<1>(&keys, &mut [_mm512_setzero_si512(); 2], &mut lefts, &mut rights);
         left.copy_from_slice(&lefts[..n]);
         right.copy_from_slice(&rights[..n]);
         for j in 0..n {

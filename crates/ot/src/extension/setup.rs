@@ -15,8 +15,7 @@ use crate::{OtError, OtFlavour, ferret};
 const HELLO: &[u8; 7] = b"cpv-ot1";
 const NONCE: usize = 32;
 /// Bytes of each party's first message.
-pub(crate) const BASE_BYTES: usize =
-    HELLO.len() + 2 + NONCE + SENDER_BYTES + KAPPA * RECEIVER_BYTES;
+pub(crate) const BASE_BYTES: usize = HELLO.len() + 2 + NONCE + SENDER_BYTES + KAPPA * RECEIVER_BYTES;
 
 /// The state between the two messages of the base OTs, without any I/O.
 pub(super) struct Setup {
@@ -28,11 +27,7 @@ pub(super) struct Setup {
 }
 
 impl Setup {
-    pub(super) fn start(
-        role: Role,
-        flavour: OtFlavour,
-        rng: &mut impl CryptoRng,
-    ) -> (Self, Vec<u8>) {
+    pub(super) fn start(role: Role, flavour: OtFlavour, rng: &mut impl CryptoRng) -> (Self, Vec<u8>) {
         let mut nonce = [0; NONCE];
         rng.fill_bytes(&mut nonce);
         let context = base_context(role, &nonce);
@@ -49,13 +44,7 @@ impl Setup {
         message.extend_from_slice(&nonce);
         message.extend_from_slice(&point);
         message.extend_from_slice(&points);
-        let setup = Self {
-            role,
-            flavour,
-            delta,
-            base_receiver,
-            base_sender,
-        };
+        let setup = Self { role, flavour, delta, base_receiver, base_sender };
         (setup, message)
     }
 
@@ -70,9 +59,7 @@ impl Setup {
         }
         let session = session(self.role, mine, theirs);
         let sends = self.role.sends();
-        let seeds = self
-            .base_receiver
-            .finish(&base_key(&session, sends), hello.point)?;
+        let seeds = self.base_receiver.finish(&base_key(&session, sends), hello.point)?;
         let sends = self.role.peer().sends();
         let pairs = self.base_sender.finish(
             &base_context(self.role.peer(), hello.nonce),
@@ -91,14 +78,8 @@ impl Setup {
                 (Receiver::Ferret(receiver), Vec::new())
             }
         };
-        let keys = Keys {
-            role: self.role,
-            flavour: self.flavour,
-            session,
-            delta: self.delta,
-            seeds,
-            receiver,
-        };
+        let keys =
+            Keys { role: self.role, flavour: self.flavour, session, delta: self.delta, seeds, receiver };
         Ok((keys, trees))
     }
 }
@@ -162,13 +143,7 @@ impl<'a> Hello<'a> {
         let (kind, rest) = rest.split_at(2);
         let (nonce, rest) = rest.split_at(NONCE);
         let (point, points) = rest.split_at(SENDER_BYTES);
-        Ok(Self {
-            role: kind[0],
-            flavour: kind[1],
-            nonce,
-            point,
-            points,
-        })
+        Ok(Self { role: kind[0], flavour: kind[1], nonce, point, points })
     }
 }
 

@@ -41,9 +41,8 @@ impl SenderTrees {
         };
         let sums = &sums;
         std::thread::scope(|scope| {
-            let mut pieces = inputs
-                .chunks(share * depth)
-                .zip(message[start..].chunks_mut(share * (depth - 1) * 16));
+            let mut pieces =
+                inputs.chunks(share * depth).zip(message[start..].chunks_mut(share * (depth - 1) * 16));
             let first = pieces.next();
             for (inputs, message) in pieces {
                 scope.spawn(move || sums(inputs, message));
@@ -82,9 +81,7 @@ impl ReceiverTrees {
         let mut sums = Secret::with_capacity(params.t * (depth - 1));
         let mut blocks = message.chunks_exact(16);
         for t in inputs.chunks_exact(depth) {
-            let alpha = (0..)
-                .zip(t)
-                .fold(0, |alpha, (i, t)| alpha | (!*t as u64 & 1) << i);
+            let alpha = (0..).zip(t).fold(0, |alpha, (i, t)| alpha | (!*t as u64 & 1) << i);
             trees.push(Punctured { alpha, root: t[0] });
             for (t, block) in t[1..].iter().zip(&mut blocks) {
                 let block = u128::from_le_bytes(block.try_into().expect("sixteen bytes"));

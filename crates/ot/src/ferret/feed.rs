@@ -18,10 +18,7 @@ pub(crate) struct Keys {
 
 impl Keys {
     pub(crate) fn new(session: &[u8; 32], direction: Direction) -> Self {
-        Self {
-            session: *session,
-            direction,
-        }
+        Self { session: *session, direction }
     }
 
     pub(super) fn trees(&self, iteration: u64) -> Cipher {
@@ -157,8 +154,7 @@ impl<T: Trees> Iteration<T> {
                 self.trees.leaves(&self.cipher, self.level, tree, piece);
             } else {
                 scratch.resize(leaves, 0);
-                self.trees
-                    .leaves(&self.cipher, self.level, tree, &mut scratch);
+                self.trees.leaves(&self.cipher, self.level, tree, &mut scratch);
                 piece.copy_from_slice(&scratch[offset..offset + n]);
             }
             lpn::encode(&self.code, &self.secret, first as u64, piece);

@@ -79,11 +79,7 @@ pub(crate) struct Schedule {
 
 impl Schedule {
     pub(crate) fn new(main: Params) -> Self {
-        Self {
-            main,
-            started: 0,
-            left: 0,
-        }
+        Self { main, started: 0, left: 0 }
     }
 
     /// The set of iteration `i`.

@@ -53,13 +53,7 @@ pub(crate) struct Punctured {
 }
 
 /// Expands the receiver's tree into `nodes`; `sums` are the opened sums of levels 2, 3, ...
-pub(crate) fn receive(
-    cipher: &Cipher,
-    level: Level,
-    tree: Punctured,
-    sums: &[u128],
-    nodes: &mut [u128],
-) {
+pub(crate) fn receive(cipher: &Cipher, level: Level, tree: Punctured, sums: &[u128], nodes: &mut [u128]) {
     // The unknown node of each level is kept at zero; its children then are both H(0).
     let mut hole = [0; 2];
     cipher.grow(&mut hole);
@@ -75,11 +69,7 @@ pub(crate) fn receive(
         // the node stays zero, but the last one becomes the sum of all the others.
         let known = select(bit, right, left);
         let off_path = sum ^ known;
-        let on_path = if i + 1 < sums.len() {
-            hole
-        } else {
-            sum ^ select(bit, left, right)
-        };
+        let on_path = if i + 1 < sums.len() { hole } else { sum ^ select(bit, left, right) };
         patch(
             level,
             &mut nodes[..2 * n],
@@ -161,11 +151,7 @@ mod tests {
         assert_eq!(sent.iter().fold(0, |a, b| a ^ b), delta);
         for x in 0..1 << depth {
             let expected = if x == alpha { delta } else { 0 };
-            assert_eq!(
-                sent[x as usize] ^ received[x as usize],
-                expected,
-                "{x} {alpha}"
-            );
+            assert_eq!(sent[x as usize] ^ received[x as usize], expected, "{x} {alpha}");
         }
         clear_bits(level, &mut sent);
         choice_bits(level, &mut received, alpha);

@@ -30,8 +30,7 @@ impl RotReceiver {
         mut use_pad: impl FnMut(usize, u8, &[u128]),
     ) {
         let choices = self.choice_bytes();
-        self.rows
-            .expand([0], blocks, |k, pad| use_pad(k, choices[k], pad));
+        self.rows.expand([0], blocks, |k, pad| use_pad(k, choices[k], pad));
     }
 }
 
@@ -103,12 +102,8 @@ mod tests {
     #[test]
     fn long_pads_agree_and_start_with_the_short_ones() {
         // Short ones, long ones, none, and a mixture.
-        let lengths: [fn(usize) -> usize; 4] = [
-            |_| 1,
-            |_| 300,
-            |_| 0,
-            |k| if k % 7 == 0 { 150 } else { k % 5 },
-        ];
+        let lengths: [fn(usize) -> usize; 4] =
+            [|_| 1, |_| 300, |_| 0, |k| if k % 7 == 0 { 150 } else { k % 5 }];
         for (seed, blocks) in (0..).zip(lengths) {
             let (sender, receiver) = Dealer::new(seed).rots(150);
             let mut sent = Vec::new();

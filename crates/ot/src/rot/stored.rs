@@ -27,10 +27,7 @@ impl RotSender {
         let (rows, rest) = Rows::from_bytes(SENDER, bytes)?;
         check_message("stored random OTs", 16, rest.len())?;
         let delta = u128::from_le_bytes(rest.try_into().expect("sixteen bytes"));
-        Ok(Self {
-            rows,
-            delta: zeroize::Zeroizing::new(delta),
-        })
+        Ok(Self { rows, delta: zeroize::Zeroizing::new(delta) })
     }
 }
 
@@ -49,10 +46,7 @@ impl RotReceiver {
         let n = rows.len();
         check_message("stored random OTs", packed_len(n, 1), rest.len())?;
         let choices = unpack_bits(rest, n)?.into_iter().map(u8::from).collect();
-        Ok(Self {
-            rows,
-            choices: Secret::new(choices),
-        })
+        Ok(Self { rows, choices: Secret::new(choices) })
     }
 }
 
@@ -71,14 +65,11 @@ impl Rows {
 
     /// Rows, and what follows them.
     fn from_bytes<'a>(kind: &[u8; 8], bytes: &'a [u8]) -> Result<(Self, &'a [u8]), OtError> {
-        let wrong = OtError::Incompatible {
-            what: "stored random OTs",
-        };
+        let wrong = OtError::Incompatible { what: "stored random OTs" };
         let Some((header, rest)) = bytes.split_at_checked(HEADER) else {
             return Err(wrong);
         };
-        let word =
-            |at: usize| u64::from_le_bytes(header[at..at + 8].try_into().expect("eight bytes"));
+        let word = |at: usize| u64::from_le_bytes(header[at..at + 8].try_into().expect("eight bytes"));
         let hash = header[8..25].try_into().expect("seventeen bytes");
         let (Some(hash), true) = (PadHash::from_bytes(hash), header[..8] == *kind) else {
             return Err(wrong);

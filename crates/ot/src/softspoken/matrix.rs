@@ -47,14 +47,7 @@ impl Scratch {
     ///
     /// A whole number of `FOLD_BLOCKS` is computed, so a little more than `blocks` of the
     /// streams; nobody sees what is beyond.
-    pub(super) fn fold(
-        &mut self,
-        start: usize,
-        k: usize,
-        blocks: usize,
-        counter: u64,
-        leaves: &[Cipher],
-    ) {
+    pub(super) fn fold(&mut self, start: usize, k: usize, blocks: usize, counter: u64, leaves: &[Cipher]) {
         let blocks = blocks.next_multiple_of(FOLD_BLOCKS);
         let columns = &mut self.matrix[start * STRIDE..(start + k) * STRIDE];
         for column in columns.chunks_exact_mut(STRIDE) {
@@ -141,8 +134,7 @@ mod tests {
     fn every_level_joins_alike() {
         let mut rng = rand_chacha::ChaCha20Rng::seed_from_u64(4);
         for n in [0, 1, 3, 64] {
-            let [a, b, c]: [Vec<u128>; 3] =
-                std::array::from_fn(|_| (0..n).map(|_| rng.random()).collect());
+            let [a, b, c]: [Vec<u128>; 3] = std::array::from_fn(|_| (0..n).map(|_| rng.random()).collect());
             for &level in Level::available() {
                 let (mut column, mut sum) = (a.clone(), b.clone());
                 join(level, &mut column, &mut sum, &c);

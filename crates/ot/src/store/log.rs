@@ -26,11 +26,7 @@ impl Log {
         lock(&file)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
-        let mut log = Self {
-            file,
-            generation: *generation,
-            next: 0,
-        };
+        let mut log = Self { file, generation: *generation, next: 0 };
         let good = match bytes.split_at_checked(HEADER) {
             Some((header, records)) => {
                 if header != log.header() {

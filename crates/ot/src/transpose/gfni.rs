@@ -9,21 +9,15 @@
 //! The only `unsafe` is calling a function compiled for instructions that have been detected.
 
 use std::arch::x86_64::{
-    _mm512_extracti32x4_epi32, _mm512_gf2p8affine_epi64_epi8, _mm512_set1_epi64,
-    _mm512_setzero_si512, _mm512_unpackhi_epi8, _mm512_unpacklo_epi8,
+    _mm512_extracti32x4_epi32, _mm512_gf2p8affine_epi64_epi8, _mm512_set1_epi64, _mm512_setzero_si512,
+    _mm512_unpackhi_epi8, _mm512_unpacklo_epi8,
 };
 
 use super::{LANES, Rows, Word, Workspace};
 
 /// Transposes like [`super::body`], where [`Level::Gfni`](crate::simd::Level::Gfni) has been
 /// detected.
-pub(super) fn transpose(
-    columns: &[u64],
-    stride: usize,
-    group: usize,
-    work: &mut Workspace,
-    rows: &mut Rows,
-) {
+pub(super) fn transpose(columns: &[u64], stride: usize, group: usize, work: &mut Workspace, rows: &mut Rows) {
     assert!(crate::simd::Level::detect() == crate::simd::Level::Gfni);
     // SAFETY: the level says that AVX-512 F and BW and GFNI have been detected.
     unsafe { kernel(columns, stride, group, work, rows) }
@@ -49,8 +43,7 @@ fn kernel(columns: &[u64], stride: usize, group: usize, work: &mut Workspace, ro
         for (i, state) in state.iter_mut().enumerate() {
             // The instruction counts the rows of its matrix from the top.
             let start = (8 * eight + 7 - i) * stride + group * LANES;
-            *state =
-                bytemuck::pod_read_unaligned(bytemuck::cast_slice(&columns[start..start + LANES]));
+            *state = bytemuck::pod_read_unaligned(bytemuck::cast_slice(&columns[start..start + LANES]));
         }
         for _ in 0..3 {
             state = interleave!(state, 4, 0 1 2 3);
