@@ -4,7 +4,7 @@ use copriv_model::kernel::mask;
 
 use crate::compare::{greater, wrap};
 use crate::error::Result;
-use crate::party::{Cot, cross_cot, server_cot};
+use crate::party::{Cot, cross_cot, cross_cot_with, server_cot};
 use crate::{OtStock, Party};
 
 /// XOR shares of bits to additive shares in `Z_2^ring` (CrypTFlow2 section 4.1.1):
@@ -22,25 +22,47 @@ pub fn b2a(party: &mut Party, stock: &mut OtStock, ring: u32, bits: &[bool]) -> 
     } else {
         server_cot(party, stock, ring - 1, Cot::Choices(bits))?
     };
+    Ok(b2a_shares(ring, bits, &products))
+}
+
+fn b2a_shares(ring: u32, bits: &[bool], products: &[u64]) -> Vec<u64> {
     let arithmetic = |(&b, c): (&bool, &u64)| u64::from(b).wrapping_sub(c << 1) & mask(ring);
-    Ok(bits.iter().zip(&products).map(arithmetic).collect())
+    bits.iter().zip(products).map(arithmetic).collect()
 }
 
 /// `b * x` for a shared bit and a shared value (CrypTFlow2 section 4.1.2), by a correlated OT
 /// in each direction: `b x = (b_s ^ b_c) x_s + (b_s ^ b_c) x_c`.
 pub fn mux(party: &mut Party, stock: &mut OtStock, ring: u32, bits: &[bool], x: &[u64]) -> Result<Vec<u64>> {
-    // (b_mine ^ b_theirs) * x_mine = b_mine x_mine + b_theirs * (1 - 2 b_mine) x_mine
-    let sign = |b: bool| u64::from(b).wrapping_neg() | 1;
-    let deltas: Vec<u64> = bits.iter().zip(x).map(|(&b, &x)| sign(b).wrapping_mul(x) & mask(ring)).collect();
+    let deltas = mux_deltas(ring, bits, x);
     let cross = cross_cot(party, stock, ring, &deltas, bits)?;
+    Ok(mux_shares(ring, bits, x, cross))
+}
+
+/// `(b_mine ^ b_theirs) x_mine = b_mine x_mine + b_theirs (1 - 2 b_mine) x_mine`.
+fn mux_deltas(ring: u32, bits: &[bool], x: &[u64]) -> Vec<u64> {
+    let sign = |b: bool| u64::from(b).wrapping_neg() | 1;
+    bits.iter().zip(x).map(|(&b, &x)| sign(b).wrapping_mul(x) & mask(ring)).collect()
+}
+
+fn mux_shares(ring: u32, bits: &[bool], x: &[u64], cross: Vec<u64>) -> Vec<u64> {
     let own = |(&b, &x): (&bool, &u64)| u64::from(b).wrapping_neg() & x;
-    Ok(bits
-        .iter()
-        .zip(x)
-        .map(own)
-        .zip(cross)
-        .map(|(own, cross)| own.wrapping_add(cross) & mask(ring))
-        .collect())
+    bits.iter().zip(x).map(own).zip(cross).map(|(own, cross)| own.wrapping_add(cross) & mask(ring)).collect()
+}
+
+/// [`mux`] and [`b2a`] side by side, in the messages of the MUX: shares of `bits * x` and of
+/// `others`, both in `Z_2^ring`, `ring > 1`.
+pub fn mux_and_b2a(
+    party: &mut Party,
+    stock: &mut OtStock,
+    ring: u32,
+    (bits, x): (&[bool], &[u64]),
+    others: &[bool],
+) -> Result<(Vec<u64>, Vec<u64>)> {
+    let deltas = mux_deltas(ring, bits, x);
+    let other_deltas: Vec<u64> = others.iter().map(|&b| u64::from(b)).collect();
+    let rider = if party.is_server() { Cot::Deltas(&other_deltas) } else { Cot::Choices(others) };
+    let (cross, products) = cross_cot_with(party, stock, ring, &deltas, bits, Some((ring - 1, rider)))?;
+    Ok((mux_shares(ring, bits, x, cross), b2a_shares(ring, others, &products)))
 }
 
 /// `floor((x + bias) / 2^shift)`, from `Z_2^from` into `Z_2^ring`, `ring <= from - shift`

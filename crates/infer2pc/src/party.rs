@@ -148,13 +148,80 @@ pub(crate) fn cross_cot(
     deltas: &[u64],
     choices: &[bool],
 ) -> Result<Vec<u64>> {
+    Ok(cross_cot_with(party, stock, width, deltas, choices, None)?.0)
+}
+
+/// [`cross_cot`], and in the same messages [`server_cot`] with its own width and input; the
+/// shares of both.
+pub(crate) fn cross_cot_with(
+    party: &mut Party,
+    stock: &mut OtStock,
+    width: u32,
+    deltas: &[u64],
+    choices: &[bool],
+    rider: Option<(u32, Cot<'_>)>,
+) -> Result<(Vec<u64>, Vec<u64>)> {
     let n = deltas.len();
     let (send, receive) = (stock.send(n)?, stock.receive(n)?);
-    let flips = party.channel.exchange(&receive.flips(choices), packed_len(n, 1))?;
-    let (message, mut shares) = cot::sender(send, &flips, width, deltas)?;
-    let theirs = party.channel.exchange(&message, packed_len(n, width))?;
+    let mut flips = receive.flips(choices);
+    // The client's flips, and the server's messages, are followed by the rider's.
+    let mut rider = match rider {
+        Some((width, Cot::Deltas(deltas))) => Rider::Sends(width, stock.send(deltas.len())?, deltas),
+        Some((width, Cot::Choices(choices))) => {
+            let rots = stock.receive(choices.len())?;
+            flips.extend(rots.flips(choices));
+            Rider::Receives(width, rots, choices)
+        }
+        None => Rider::None,
+    };
+    let mut theirs = party.channel.exchange(&flips, packed_len(n, 1) + rider.flips_due())?;
+    let rider_flips = theirs.split_off(packed_len(n, 1));
+    let (mut message, mut shares) = cot::sender(send, &theirs, width, deltas)?;
+    let sent = rider.send(&rider_flips, &mut message)?;
+    let mut theirs = party.channel.exchange(&message, packed_len(n, width) + rider.message_due())?;
+    let rider_message = theirs.split_off(packed_len(n, width));
     for (share, other) in shares.iter_mut().zip(cot::receiver(receive, choices, width, &theirs)?) {
         *share = share.wrapping_add(other) & copriv_model::kernel::mask(width);
     }
-    Ok(shares)
+    Ok((shares, rider.receive(&rider_message)?.unwrap_or(sent)))
+}
+
+/// A correlated OT that rides on the messages of others.
+enum Rider<'a> {
+    Sends(u32, RotSender, &'a [u64]),
+    Receives(u32, RotReceiver, &'a [bool]),
+    None,
+}
+
+impl Rider<'_> {
+    fn flips_due(&self) -> usize {
+        if let Self::Sends(_, _, deltas) = self { packed_len(deltas.len(), 1) } else { 0 }
+    }
+
+    fn message_due(&self) -> usize {
+        if let Self::Receives(width, _, choices) = self { packed_len(choices.len(), *width) } else { 0 }
+    }
+
+    /// The sender's shares; its message is appended.
+    fn send(&mut self, flips: &[u8], message: &mut Vec<u8>) -> Result<Vec<u64>> {
+        match std::mem::replace(self, Self::None) {
+            Self::Sends(width, rots, deltas) => {
+                let (mine, shares) = cot::sender(rots, flips, width, deltas)?;
+                message.extend(mine);
+                Ok(shares)
+            }
+            other => {
+                *self = other;
+                Ok(Vec::new())
+            }
+        }
+    }
+
+    /// The receiver's shares, if this party is the receiver.
+    fn receive(self, message: &[u8]) -> Result<Option<Vec<u64>>> {
+        match self {
+            Self::Receives(width, rots, choices) => Ok(Some(cot::receiver(rots, choices, width, message)?)),
+            _ => Ok(None),
+        }
+    }
 }

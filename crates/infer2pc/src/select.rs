@@ -6,7 +6,7 @@ use copriv_plan::price::tournament;
 use copriv_plan::step::Window;
 
 use crate::compare::{EQ, GT, and, drelu, grow};
-use crate::convert::{b2a, mux};
+use crate::convert::{mux, mux_and_b2a};
 use crate::error::Result;
 use crate::{OtStock, Party};
 
@@ -81,8 +81,7 @@ pub fn saturate(
 
     let ring = window + 1;
     let narrow: Vec<u64> = x.iter().map(|v| v & mask(ring)).collect();
-    let kept = mux(party, stock, ring, &inside, &narrow)?;
-    let above = b2a(party, stock, ring, &above)?;
+    let (kept, above) = mux_and_b2a(party, stock, ring, (&inside, &narrow), &above)?;
     let top = |a: &u64| a.wrapping_mul(mask(window));
     let sum: Vec<u64> = kept.iter().zip(&above).map(|(k, a)| k.wrapping_add(top(a)) & mask(ring)).collect();
     Ok(shifted(party, &sum, bound.wrapping_neg(), ring))

@@ -177,7 +177,7 @@ impl Step {
             StepKind::Saturate { from, window, .. } => {
                 let opened = |bits| Flow::Both { up: packed(n, bits), down: packed(n, bits) };
                 let trees = Forest::saturate(*from, *window, flavour).flows(n);
-                [trees, vec![opened(3), opened(2)], mux(n, self.ring).into(), b2a(n, self.ring)].concat()
+                [trees, vec![opened(3), opened(2)], mux_and_b2a(n, self.ring).into()].concat()
             }
             StepKind::MaxPool(window) => tournament(window.kernel * window.kernel)
                 .flat_map(|m| clamp(n * m as u64, self.ring, flavour))
@@ -223,6 +223,15 @@ fn b2a_ots(n: u64, ring: u32) -> Ots {
 fn mux(n: u64, ring: u32) -> [Flow; 2] {
     let (flips, messages) = (packed(n, 1), packed(n, u64::from(ring)));
     [Flow::Both { up: flips, down: flips }, Flow::Both { up: messages, down: messages }]
+}
+
+/// Both in the messages of the MUX; the conversion's sender is the server.
+fn mux_and_b2a(n: u64, ring: u32) -> [Flow; 2] {
+    let (flips, messages) = (packed(n, 1), packed(n, u64::from(ring)));
+    [
+        Flow::Both { up: 2 * flips, down: flips },
+        Flow::Both { up: messages, down: messages + packed(n, u64::from(ring) - 1) },
+    ]
 }
 
 fn clamp(n: u64, ring: u32, flavour: Flavour) -> Vec<Flow> {
