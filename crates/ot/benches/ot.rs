@@ -33,13 +33,13 @@ fn main() {
         let log = if flavour == OtFlavour::SoftSpoken8 { log.min(22) } else { log };
         flavour_rows(&mut table, flavour, 1 << log);
     }
+    table.push("memory", "peak of both parties in one process, extensions", peak_megabytes(), "MB");
     if only.is_none() {
         correlation_rows(&mut table);
     }
     if only.as_deref().is_none_or(|only| only == "ferret") {
         thread_rows(&mut table, 1 << log);
     }
-    table.push("memory", "peak of the process, both parties", peak_megabytes(), "MB");
     table.print();
     table.save();
 }
