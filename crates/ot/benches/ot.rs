@@ -7,12 +7,12 @@
 //! `ot/s` is wall time of the slower party; on a machine with other work `ot/cpu-s` (thread
 //! time of the busier party) is the figure to compare.
 
-use std::fmt::Write as _;
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use std::{env, fs, hint, thread};
 
+use copriv_bench::Results;
 use copriv_ot::{Channel, OtExtension, OtFlavour, Role, cot, one_of_n};
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
@@ -23,7 +23,7 @@ const BATCH: usize = 1 << 16;
 fn main() {
     let log = env::args().find_map(|arg| arg.parse::<u32>().ok());
     let log = log.unwrap_or(24);
-    let mut table = Table::default();
+    let mut table = Results::default();
     let only = env::args().find(|arg| OtFlavour::ALL.iter().any(|f| f.name() == arg));
     for flavour in OtFlavour::ALL {
         if only.as_ref().is_some_and(|only| only != flavour.name()) {
@@ -33,18 +33,22 @@ fn main() {
         let log = if flavour == OtFlavour::SoftSpoken8 { log.min(22) } else { log };
         flavour_rows(&mut table, flavour, 1 << log);
     }
-    table.push("memory", "peak of both parties in one process, extensions", peak_megabytes(), "MB");
+    push(&mut table, "memory", "peak of both parties in one process, extensions", peak_megabytes(), "MB");
     if only.is_none() {
         correlation_rows(&mut table);
     }
     if only.as_deref().is_none_or(|only| only == "ferret") {
         thread_rows(&mut table, 1 << log);
     }
-    table.print();
-    table.save();
+    table.finish("ot").expect("the results can be written");
 }
 
-fn flavour_rows(table: &mut Table, flavour: OtFlavour, n: usize) {
+/// One figure; `on` says on what it was measured.
+fn push(table: &mut Results, name: &str, on: &str, value: f64, unit: &'static str) {
+    table.push(name, &[("on", on.into())], value, unit);
+}
+
+fn flavour_rows(table: &mut Results, flavour: OtFlavour, n: usize) {
     let (server, client) = tcp_pair();
     let sender = thread::spawn(move || {
         pin(0);
@@ -60,18 +64,18 @@ fn flavour_rows(table: &mut Table, flavour: OtFlavour, n: usize) {
     let params = format!("n = 2^{}, loopback, batches of 2^16", n.ilog2());
     let rate = |time: Duration| n as f64 / time.as_secs_f64();
     let (wall, cpu) = (sent.wall.max(received.wall), sent.cpu.max(received.cpu));
-    table.push(name, &params, rate(wall), "ot/s");
-    table.push(name, &params, rate(cpu), "ot/cpu-s");
-    table.push(name, &format!("{params}, sender"), rate(sent.cpu), "ot/cpu-s");
-    table.push(name, &format!("{params}, receiver"), rate(received.cpu), "ot/cpu-s");
+    push(table, name, &params, rate(wall), "ot/s");
+    push(table, name, &params, rate(cpu), "ot/cpu-s");
+    push(table, name, &format!("{params}, sender"), rate(sent.cpu), "ot/cpu-s");
+    push(table, name, &format!("{params}, receiver"), rate(received.cpu), "ot/cpu-s");
     let bits = |bytes: u64| bytes as f64 * 8.0 / n as f64;
-    table.push(name, &params, bits(sent.bytes), "bit/ot");
+    push(table, name, &params, bits(sent.bytes), "bit/ot");
     let params = format!("{params}, set-up included");
-    table.push(name, &params, bits(sent.bytes + sent.setup_bytes), "bit/ot");
+    push(table, name, &params, bits(sent.bytes + sent.setup_bytes), "bit/ot");
 }
 
 /// Ferret on one thread and on two, one party at a time: the OT sender waits for nobody.
-fn thread_rows(table: &mut Table, n: usize) {
+fn thread_rows(table: &mut Results, n: usize) {
     let mut rates = [0.0; 2];
     let mut work = [0.0; 2];
     for (i, threads) in [1, 2].into_iter().enumerate() {
@@ -99,17 +103,17 @@ fn thread_rows(table: &mut Table, n: usize) {
         work[i] = (process_time() - cpu).as_secs_f64();
         drop(client);
         let params = format!("correlated OTs, {threads} threads, sender alone");
-        table.push("ferret", &params, rates[i], "ot/s");
+        push(table, "ferret", &params, rates[i], "ot/s");
     }
     let wall = rates[1] / rates[0];
-    table.push("ferret", "two threads over one, wall", wall, "ratio");
+    push(table, "ferret", "two threads over one, wall", wall, "ratio");
     // What two threads can gain at most, whatever else the machine does.
     let bound = 2.0 * work[0] / work[1];
-    table.push("ferret", "two threads over one, by processor time", bound, "ratio");
+    push(table, "ferret", "two threads over one, by processor time", bound, "ratio");
 }
 
 /// Local work of the correlations, each party on its own.
-fn correlation_rows(table: &mut Table) {
+fn correlation_rows(table: &mut Results) {
     const N: usize = 1 << 21;
     let (mut server, mut client) = Channel::pair();
     let setup = |chan: &mut Channel, role: Role| {
@@ -133,7 +137,7 @@ fn correlation_rows(table: &mut Table) {
         let start = thread_time();
         work();
         let rate = n as f64 / (thread_time() - start).as_secs_f64();
-        table.push(name, what, rate, "ot/cpu-s");
+        push(table, name, what, rate, "ot/cpu-s");
     };
 
     let (choices, delta) = (vec![true; N], vec![3; N]);
@@ -259,57 +263,4 @@ fn peak_megabytes() -> f64 {
     let kilobytes: Option<f64> =
         line.and_then(|line| line.split_whitespace().nth(1)).and_then(|n| n.parse().ok());
     kilobytes.unwrap_or(0.0) * 1024.0 / 1e6
-}
-
-#[derive(Default)]
-struct Table {
-    rows: Vec<Row>,
-}
-
-struct Row {
-    name: String,
-    params: String,
-    value: f64,
-    unit: &'static str,
-}
-
-impl Table {
-    fn push(&mut self, name: &str, params: &str, value: f64, unit: &'static str) {
-        self.rows.push(Row { name: name.into(), params: params.into(), value, unit });
-    }
-
-    fn print(&self) {
-        println!("{:<12} {:>14} {:<9} parameters", "name", "value", "unit");
-        for row in &self.rows {
-            let value = if row.value >= 1e6 {
-                format!("{:.1} M", row.value / 1e6)
-            } else {
-                format!("{:.3}", row.value)
-            };
-            println!("{:<12} {value:>14} {:<9} {}", row.name, row.unit, row.params);
-        }
-    }
-
-    /// Names and parameters are our own and need no escaping.
-    fn save(&self) {
-        let mut json = String::from("[\n");
-        for (i, row) in self.rows.iter().enumerate() {
-            let comma = if i + 1 < self.rows.len() { "," } else { "" };
-            writeln!(
-                json,
-                r#"  {{"name": "{}", "params": "{}", "value": {}, "unit": "{}"}}{comma}"#,
-                row.name, row.params, row.value, row.unit
-            )
-            .expect("writing to a string");
-        }
-        json.push_str("]\n");
-        let folder = env::var("CARGO_TARGET_DIR")
-            .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../../target").to_owned());
-        let folder = format!("{folder}/bench");
-        let saved = fs::create_dir_all(&folder).and_then(|()| fs::write(format!("{folder}/ot.json"), json));
-        match saved {
-            Ok(()) => println!("\nwritten to {folder}/ot.json"),
-            Err(error) => eprintln!("cannot write {folder}/ot.json: {error}"),
-        }
-    }
 }

@@ -125,19 +125,32 @@ impl Cipher {
 /// mode (`k` = 1, 2 or 3) and adds them up.
 ///
 /// `sum` becomes the XOR of all, and column `b < k`, which starts at `b * stride` of `columns`, is
-/// XORed with the leaves whose index has bit `b`.
+/// XORed with the leaves whose index has bit `b`, or set to them if the columns are `fresh`.
 ///
 /// # Panics
 /// If there are not 2, 4 or 8 leaves, or `sum.len()` is no multiple of [`FOLD_BLOCKS`].
-pub(crate) fn fold(leaves: &[Cipher], first: u64, stride: usize, columns: &mut [u128], sum: &mut [u128]) {
+pub(crate) fn fold(
+    leaves: &[Cipher],
+    first: u64,
+    stride: usize,
+    fresh: bool,
+    columns: &mut [u128],
+    sum: &mut [u128],
+) {
     assert!(sum.len().is_multiple_of(FOLD_BLOCKS));
     #[cfg(target_arch = "x86_64")]
     if let Some(Cipher::Wide(detected, _)) = leaves.first() {
         match leaves.len() {
-            2 => return detected.fold::<2>(wide(leaves), first, stride, columns, sum),
-            4 => return detected.fold::<4>(wide(leaves), first, stride, columns, sum),
-            8 => return detected.fold::<8>(wide(leaves), first, stride, columns, sum),
+            2 => return detected.fold::<2>(wide(leaves), first, stride, fresh, columns, sum),
+            4 => return detected.fold::<4>(wide(leaves), first, stride, fresh, columns, sum),
+            8 => return detected.fold::<8>(wide(leaves), first, stride, fresh, columns, sum),
             n => unreachable!("{n} leaves"),
+        }
+    }
+    if fresh {
+        let levels = leaves.len().ilog2() as usize;
+        for column in columns.chunks_mut(stride).take(levels) {
+            column[..sum.len()].fill(0);
         }
     }
     portable_fold(leaves, first, stride, columns, sum);
@@ -261,14 +274,14 @@ mod tests {
     fn folds_are_alike() {
         let mut rng = rand_chacha::ChaCha20Rng::seed_from_u64(2);
         for k in 1..=3 {
-            for blocks in [0, 8, 16, 64] {
+            for (blocks, fresh) in [0, 8, 16, 64].into_iter().flat_map(|n| [(n, false), (n, true)]) {
                 let stride = blocks + 4;
                 let seeds: Vec<u128> = (0..1 << k).map(|_| rng.random()).collect();
                 let before: Vec<u128> = (0..k * stride).map(|_| rng.random()).collect();
                 let run = |new: fn(u128) -> Cipher| {
                     let leaves: Vec<Cipher> = seeds.iter().map(|&seed| new(seed)).collect();
                     let (mut columns, mut sum) = (before.clone(), vec![9; blocks]);
-                    fold(&leaves, 1 << 40, stride, &mut columns, &mut sum);
+                    fold(&leaves, 1 << 40, stride, fresh, &mut columns, &mut sum);
                     (columns, sum)
                 };
                 assert!(run(Cipher::new) == run(Cipher::portable), "{k} {blocks}");

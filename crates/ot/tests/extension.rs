@@ -113,7 +113,7 @@ fn both_directions_at_200_random_sizes_over_tcp() {
                 let mut size = || rng.random_range(0..=largest);
                 (size(), size(), i % 2 == 0)
             })
-            .chain([(0, 8192, true), (8193, 0, false), (0, 0, false)])
+            .chain([(0, 16_384, true), (16_385, 0, false), (0, 0, false)])
             .collect();
         run_calls(tcp_pair(), flavour, &calls);
     }
@@ -229,7 +229,7 @@ fn garbage_from_the_peer_is_an_error() {
         rng.fill_bytes(&mut garbage);
         if round % 2 == 1 {
             // A right hello, so that the points are reached.
-            garbage[..9].copy_from_slice(b"cpv-ot1\x01\x00");
+            garbage[..9].copy_from_slice(b"cpv-ot2\x01\x00");
         }
         b.send(&garbage).unwrap();
         b.flush().unwrap();

@@ -59,11 +59,12 @@ impl Detected {
         leaves: [&RoundKeys; L],
         first: u64,
         stride: usize,
+        fresh: bool,
         columns: &mut [u128],
         sum: &mut [u128],
     ) {
         // SAFETY: as above.
-        unsafe { fold(leaves, first, stride, columns, sum) }
+        unsafe { fold(leaves, first, stride, fresh, columns, sum) }
     }
 }
 
@@ -282,6 +283,7 @@ fn fold<const L: usize>(
     leaves: [&RoundKeys; L],
     first: u64,
     stride: usize,
+    fresh: bool,
     columns: &mut [u128],
     sum: &mut [u128],
 ) {
@@ -314,7 +316,7 @@ fn fold<const L: usize>(
         while nodes > 1 {
             nodes /= 2;
             let column = &mut columns[b * stride + start..][..DEEP * LANES];
-            let mut odd = load::<DEEP>(column);
+            let mut odd = if fresh { [_mm512_setzero_si512(); DEEP] } else { load::<DEEP>(column) };
             for x in 0..nodes {
                 for r in 0..DEEP {
                     odd[r] = _mm512_xor_si512(odd[r], state[2 * x + 1][r]);

@@ -50,15 +50,15 @@ impl Scratch {
     pub(super) fn fold(&mut self, start: usize, k: usize, blocks: usize, counter: u64, leaves: &[Cipher]) {
         let blocks = blocks.next_multiple_of(FOLD_BLOCKS);
         let columns = &mut self.matrix[start * STRIDE..(start + k) * STRIDE];
-        for column in columns.chunks_exact_mut(STRIDE) {
-            column[..blocks].fill(0);
-        }
         let sum = &mut self.sum[..blocks];
         let fused = k.min(3);
+        for column in columns.chunks_exact_mut(STRIDE).skip(fused) {
+            column[..blocks].fill(0);
+        }
         // Subtrees are visited in order, as by a binary counter: a finished right subtree is
         // added to its column and joined with its left neighbour, which waits on the stack.
         for (position, leaves) in leaves.chunks_exact(1 << fused).enumerate() {
-            fold(leaves, counter, STRIDE, columns, sum);
+            fold(leaves, counter, STRIDE, position == 0, columns, sum);
             let mut b = fused;
             while position >> (b - fused) & 1 == 1 {
                 let column = &mut columns[b * STRIDE..][..blocks];
