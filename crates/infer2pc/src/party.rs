@@ -1,3 +1,4 @@
+use copriv_ot::correlation::{CorrelatedOt, Correlation};
 use copriv_ot::wire::packed_len;
 use copriv_ot::{Channel, OtExtension, OtFlavour, Role, RotReceiver, RotSender, cot};
 use copriv_plan::ot::{Flavour, Ots};
@@ -114,21 +115,13 @@ pub(crate) fn server_cot(
     width: u32,
     mine: Cot<'_>,
 ) -> Result<Vec<u64>> {
-    match mine {
-        Cot::Deltas(deltas) => {
-            let rots = stock.send(deltas.len())?;
-            let flips = party.channel.recv(packed_len(deltas.len(), 1))?;
-            let (message, shares) = cot::sender(rots, &flips, width, deltas)?;
-            party.channel.send(&message)?;
-            Ok(shares)
-        }
+    let kind = CorrelatedOt { width };
+    Ok(match mine {
+        Cot::Deltas(deltas) => kind.send_over(&mut party.channel, stock.send(deltas.len())?, deltas)?,
         Cot::Choices(choices) => {
-            let rots = stock.receive(choices.len())?;
-            party.channel.send(&rots.flips(choices))?;
-            let message = party.channel.recv(packed_len(choices.len(), width))?;
-            Ok(cot::receiver(rots, choices, width, &message)?)
+            kind.receive_over(&mut party.channel, stock.receive(choices.len())?, choices)?
         }
-    }
+    })
 }
 
 /// One party's input to a correlated OT.

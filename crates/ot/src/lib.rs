@@ -13,6 +13,7 @@
 //! | `ferret` | silent OT extension, sans-IO | Ferret, eprint 2020/924; Half-Tree, eprint 2022/1431 |
 //! | [`extension`] | both directions over a channel | |
 //! | [`rot`] | random OTs, each usable once | |
+//! | [`correlation`] | one interface for what follows | |
 //! | [`cot`], [`one_of_n`], [`triples`] | correlations, derandomised online | |
 //! | [`store`] | offline material, each item once | |
 //!
@@ -62,6 +63,7 @@ compile_error!("copriv-ot lays blocks out in memory as they travel: little-endia
 pub mod base_ot;
 pub mod channel;
 mod cipher;
+pub mod correlation;
 pub mod cot;
 mod engine;
 mod error;
