@@ -201,3 +201,46 @@ fn query(address: &str, source: &Source, images: usize, terms: TermsArgs) -> Res
 fn this_program() -> Result<Command> {
     Ok(Command::new(std::env::current_exe().context("the path of this program is unknown")?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_difference_in_any_output_or_byte_is_a_failure() {
+        let evaluation = |mismatched, as_planned| Evaluation {
+            images: 20,
+            accuracy: 90.0,
+            integer_accuracy: 90.0,
+            mismatched,
+            as_planned,
+            ot: Flavour::Iknp,
+            report: Report::default(),
+        };
+        assert!(evaluation(0, true).verify().is_ok());
+        assert!(evaluation(1, true).verify().unwrap_err().to_string().contains("1 of 20"));
+        assert!(evaluation(0, false).verify().is_err());
+    }
+
+    #[test]
+    fn outputs_are_compared_bit_for_bit() {
+        use copriv_model::{GraphBuilder, TensorType, Weights};
+        let mut b = GraphBuilder::new("identity", TensorType::unsigned([1, 2, 2], 8, -8));
+        let x = b.input();
+        let y = b.relu("relu", x).unwrap();
+        let y = b.flatten("flatten", y).unwrap();
+        let mut graph = b.finish(y).unwrap();
+        // A pixel is its own integer.
+        graph.preprocess.std = vec![256.0 / 255.0];
+        let model = Model::new(graph, Weights::default()).unwrap();
+        let images = Images { channels: 1, side: 2, pixels: vec![1, 9, 3, 4], labels: vec![1] };
+        let terms = Terms { flavour: Some(Flavour::Iknp), ..Terms::default() };
+        let compared =
+            |output: &[i64]| compare(&model, &images, terms, &[output.to_vec()], Report::default()).unwrap();
+        let right = compared(&[1, 9, 3, 4]);
+        assert_eq!((right.mismatched, right.accuracy, right.integer_accuracy), (0, 100.0, 100.0));
+        // The same class from other logits is still a difference.
+        assert_eq!(compared(&[1, 9, 3, 5]).mismatched, 1);
+        assert!(!right.as_planned, "an empty report is not what was planned");
+    }
+}
