@@ -53,7 +53,7 @@ impl Default for PruneConfig {
             gate_rate: 0.02,
             hysteresis: 0.02,
             search: Recipe { epochs: 2, rate: 0.02, warmup: 0.0, ..Recipe::default() },
-            finetune: Recipe { epochs: 8, rate: 0.05, warmup: 0.25, ..Recipe::default() },
+            finetune: Recipe { epochs: 16, rate: 0.05, warmup: 0.25, ..Recipe::default() },
             distill: Distill::default(),
             seed: 0,
         }

@@ -19,6 +19,10 @@ use crate::cli;
 use crate::progress::Terminal;
 use crate::report::write_json;
 
+/// Inferences of the session that a network is priced in: long enough for Ferret's iterations to
+/// even out.
+const SESSION: u64 = 32;
+
 /// What `--json` holds.
 #[derive(Serialize)]
 struct Outcome<'a> {
@@ -74,7 +78,8 @@ pub fn describe(blocks: &[PrunedBlock]) -> Result<()> {
 fn savings(start: &Checkpoint, quant: &QuantConfig) -> Result<Vec<f64>> {
     let price = |graph: &Graph| -> Result<f64> {
         let integers = structure(graph, &start.classes, start.pixels, quant)?;
-        Ok(Plan::new(&integers, Flavour::default())?.predict().total_bytes() as f64)
+        let plan = Plan::new(&integers, Flavour::Ferret)?;
+        Ok(plan.predict_session(SESSION).total_bytes() as f64 / SESSION as f64)
     };
     let blocks = start.graph.blocks.len();
     let before = price(&start.graph).context("the network cannot be priced")?;

@@ -48,8 +48,8 @@ pub fn page(summary: &Summary) -> Result<String> {
                     }
                 }
                 p { "Bytes are payload, both directions, of one inference; offline is independent of the image. "
-                    "A ReLU is a comparison and a multiplexer; a convolution sends one masked copy of its weights' "
-                    "bits offline and its masked input online." }
+                    "A convolution costs one correlated OT for every bit of every weight offline and its masked "
+                    "input online; a ReLU with its requantisation costs two comparisons and a multiplexer." }
                 @for (s, chart) in columns.iter().zip(&charts) {
                     (PreEscaped(chart))
                     (every_layer(s))
