@@ -57,6 +57,28 @@ pub struct Data {
     pub data_dir: PathBuf,
 }
 
+/// Where a run goes.
+#[derive(Args, Clone, Debug)]
+pub struct Run {
+    /// Seed
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Run folder [default: runs/COMMAND-ARCH-DATASET]
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+    /// Also write the result as JSON; `-` is standard output
+    #[arg(long)]
+    pub json: Option<PathBuf>,
+}
+
+impl Run {
+    /// The folder asked for, or `runs/{command}-{arch}-{dataset}`.
+    pub fn folder(&self, command: &str, arch: &str, dataset: &str) -> PathBuf {
+        let default = || PathBuf::from("runs").join(format!("{command}-{arch}-{dataset}"));
+        self.out.clone().unwrap_or_else(default)
+    }
+}
+
 #[derive(Args, Debug)]
 pub struct Demo {
     /// Folder for checkpoints, models and the report
@@ -89,15 +111,8 @@ pub struct Train {
     /// Images a step
     #[arg(long)]
     pub batch: Option<usize>,
-    /// Seed
-    #[arg(long, default_value_t = 1)]
-    pub seed: u64,
-    /// Run folder [default: runs/train-ARCH-DATASET]
-    #[arg(long)]
-    pub out: Option<PathBuf>,
-    /// Also write the result as JSON; `-` is standard output
-    #[arg(long)]
-    pub json: Option<PathBuf>,
+    #[command(flatten)]
+    pub run: Run,
 }
 
 #[derive(Args, Debug)]
@@ -115,15 +130,8 @@ pub struct Prune {
     /// Finetuning epochs
     #[arg(long)]
     pub epochs: Option<usize>,
-    /// Seed
-    #[arg(long, default_value_t = 1)]
-    pub seed: u64,
-    /// Run folder [default: runs/prune-ARCH-DATASET]
-    #[arg(long)]
-    pub out: Option<PathBuf>,
-    /// Also write the result as JSON; `-` is standard output
-    #[arg(long)]
-    pub json: Option<PathBuf>,
+    #[command(flatten)]
+    pub run: Run,
 }
 
 #[derive(Args, Debug)]

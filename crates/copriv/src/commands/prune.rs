@@ -1,6 +1,6 @@
 //! `copriv prune`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use copriv_plan::{Flavour, Plan};
@@ -35,20 +35,18 @@ struct Outcome<'a> {
 pub fn run(args: &cli::Prune) -> Result<()> {
     let checkpoint = Checkpoint::load(&args.checkpoint)?;
     let dataset = data::load(&args.data.dataset, &args.data.data_dir)?;
-    let mut config = PruneConfig { budget: args.budget, seed: args.seed, ..PruneConfig::default() };
+    let mut config = PruneConfig { budget: args.budget, seed: args.run.seed, ..PruneConfig::default() };
     config.search.epochs = args.search_epochs.unwrap_or(config.search.epochs);
     config.finetune.epochs = args.epochs.unwrap_or(config.finetune.epochs);
-    let folder = args.out.clone().unwrap_or_else(|| {
-        PathBuf::from("runs").join(format!("prune-{}-{}", checkpoint.graph.arch, dataset.name))
-    });
+    let folder = args.run.folder("prune", &checkpoint.graph.arch, &dataset.name);
     let pruned = prune(&config, &checkpoint, &dataset, &folder)?;
     let accuracy = evaluate(&pruned.checkpoint, &dataset.validation)?.accuracy;
-    if args.json.as_deref() != Some(Path::new("-")) {
+    if args.run.json.as_deref() != Some(Path::new("-")) {
         describe(&pruned.blocks)?;
         say!("{accuracy:.1} % of the validation images; the run lies in {}", folder.display());
     }
     let outcome = Outcome { run: &folder, blocks: &pruned.blocks, validation_accuracy: accuracy };
-    args.json.as_ref().map_or(Ok(()), |path| write_json(&outcome, path))
+    args.run.json.as_ref().map_or(Ok(()), |path| write_json(&outcome, path))
 }
 
 /// Prunes into a run folder, with the planner's bytes in the loss.

@@ -1,6 +1,6 @@
 //! `copriv train`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Result;
 use copriv_train::Checkpoint;
@@ -23,19 +23,17 @@ struct Outcome<'a> {
 
 pub fn run(args: &cli::Train) -> Result<()> {
     let dataset = data::load(&args.data.dataset, &args.data.data_dir)?;
-    let mut config = TrainConfig { arch: args.arch.clone(), seed: args.seed, ..TrainConfig::default() };
+    let mut config = TrainConfig { arch: args.arch.clone(), seed: args.run.seed, ..TrainConfig::default() };
     config.recipe.epochs = args.epochs.unwrap_or(config.recipe.epochs);
     config.recipe.batch = args.batch.unwrap_or(config.recipe.batch);
-    let folder = args
-        .out
-        .clone()
-        .unwrap_or_else(|| PathBuf::from("runs").join(format!("train-{}-{}", args.arch, dataset.name)));
+    let folder = args.run.folder("train", &args.arch, &dataset.name);
     let checkpoint = train(&config, &dataset, &folder)?;
     let accuracy = evaluate(&checkpoint, &dataset.validation)?.accuracy;
-    if args.json.as_deref() != Some(Path::new("-")) {
+    if args.run.json.as_deref() != Some(Path::new("-")) {
         say!("{accuracy:.1} % of the validation images; the run lies in {}", folder.display());
     }
-    args.json
+    args.run
+        .json
         .as_ref()
         .map_or(Ok(()), |path| write_json(&Outcome { run: &folder, validation_accuracy: accuracy }, path))
 }
