@@ -44,10 +44,8 @@ pub(crate) fn grow(
 /// `msb(x) = msb(x_s) ^ msb(x_c) ^ carry` with
 /// `carry = 1{low(x_s) > 2^(ring-1) - 1 - low(x_c)}`.
 pub fn drelu(party: &mut Party, stock: &mut OtStock, ring: u32, x: &[u64]) -> Result<Vec<bool>> {
-    let low = mask(ring - 1);
     let server = party.is_server();
-    let operands: Vec<u64> = x.iter().map(|v| if server { v & low } else { low - (v & low) }).collect();
-    let carry = greater(party, stock, ring - 1, &operands)?;
+    let carry = wrap(party, stock, ring - 1, x)?;
     Ok(x.iter().zip(carry).map(|(v, carry)| (v >> (ring - 1) & 1 == 1) ^ carry ^ server).collect())
 }
 

@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::Write;
 use std::path::Path;
 
+use copriv_model::file::write_whole;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
@@ -108,7 +108,7 @@ impl Checkpoint {
         let whole = views
             .and_then(|views| safetensors::serialize(views, Some(metadata)))
             .map_err(|e| TrainError::format(path, e.to_string()))?;
-        write_whole(path, &whole)
+        Ok(write_whole(path, &whole)?)
     }
 
     /// Reads a file that [`Checkpoint::save`] wrote.
@@ -158,13 +158,4 @@ impl Checkpoint {
             pixels: header.pixels,
         })
     }
-}
-
-/// Writes `bytes` to a temporary name beside `path` and renames it.
-pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(TrainError::io(path))?;
-    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(TrainError::io(path))?;
-    file.persist(path).map_err(|e| TrainError::Io { path: path.to_owned(), source: e.error })?;
-    Ok(())
 }

@@ -89,7 +89,7 @@ pub enum TrainError {
     },
     /// The integer model does not accept what was lowered.
     #[error("integer model: {0}")]
-    Model(#[from] copriv_model::ModelError),
+    Model(#[source] copriv_model::ModelError),
 }
 
 impl TrainError {
@@ -112,5 +112,15 @@ impl TrainError {
 
     pub(crate) fn format(path: impl Into<PathBuf>, reason: impl Into<String>) -> Self {
         Self::Format { path: path.into(), reason: reason.into() }
+    }
+}
+
+/// A file is a file, whoever wrote it.
+impl From<copriv_model::ModelError> for TrainError {
+    fn from(error: copriv_model::ModelError) -> Self {
+        match error {
+            copriv_model::ModelError::Io { path, source } => Self::Io { path, source },
+            other => Self::Model(other),
+        }
     }
 }

@@ -43,8 +43,8 @@ pub use fit::{Distill, Metrics, Progress, Recipe, Silent};
 pub use lower::{integer_graph, integer_model, structure};
 pub use net::Arch;
 pub use pipeline::{
-    Evaluation, ExportConfig, Exported, Merge, TrainConfig, evaluate, export, integer_argmax, integer_logits,
-    merge, train, untrained,
+    Evaluation, ExportConfig, Exported, Merge, TrainConfig, evaluate, export, integer_logits, merge, train,
+    untrained,
 };
 pub use prune::{PruneConfig, Pruned, PrunedBlock, prune};
 pub use quant::QuantConfig;

@@ -182,7 +182,7 @@ pub fn export(
     }
     let model = integer_model(&quantised, &config.quant)?;
     let test = &data.test;
-    let right: Vec<usize> = integer_logits(&model, test)?.iter().map(|z| integer_argmax(z)).collect();
+    let right: Vec<usize> = integer_logits(&model, test)?.iter().map(|z| execute::argmax(z)).collect();
     let right = right.iter().zip(&test.labels).filter(|(p, l)| **p == usize::from(**l)).count();
     Ok(Exported {
         float_accuracy: evaluate(&float, test)?.accuracy,
@@ -227,11 +227,6 @@ pub fn integer_logits(model: &Model, images: &Images) -> Result<Vec<Vec<i64>>, T
             Ok(execute::run(model, &input)?.output().to_vec())
         })
         .collect()
-}
-
-/// Index of the largest logit; the smallest index wins a tie.
-pub fn integer_argmax(logits: &[i64]) -> usize {
-    (0..logits.len()).fold(0, |best, i| if logits[i] > logits[best] { i } else { best })
 }
 
 impl Merge {

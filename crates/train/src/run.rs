@@ -4,10 +4,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use copriv_model::file::write_whole;
 use serde::Serialize;
 
 use crate::TrainError;
-use crate::checkpoint::{Checkpoint, write_whole};
+use crate::checkpoint::Checkpoint;
 use crate::fit::{Metrics, Progress};
 
 /// Writes a run's files and passes everything on to another receiver.

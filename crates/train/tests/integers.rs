@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
+use copriv_model::execute;
 use copriv_train::data::{self, Images};
 use copriv_train::net::Array;
 use copriv_train::quant::{QuantConfig, calibrate};
 use copriv_train::rewrite::drop_rectifiers;
 use copriv_train::{
-    Checkpoint, Dataset, Merge, Stage, evaluate, integer_argmax, integer_graph, integer_logits,
-    integer_model, merge, untrained,
+    Checkpoint, Dataset, Merge, Stage, evaluate, integer_graph, integer_logits, integer_model, merge,
+    untrained,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -50,7 +51,7 @@ fn agreement(checkpoint: &Checkpoint, images: &Images, config: &QuantConfig) -> 
     let integers = integer_logits(&model, images).unwrap();
     let fake = evaluate(checkpoint, images).unwrap();
     let unit = 2f64.powi(model.graph.output_type().scale_log2);
-    let same = integers.iter().zip(&fake.predictions).filter(|(z, p)| integer_argmax(z) == **p).count();
+    let same = integers.iter().zip(&fake.predictions).filter(|(z, p)| execute::argmax(z) == **p).count();
     let pairs: Vec<(i64, f32)> = integers.concat().into_iter().zip(fake.logits.concat()).collect();
     let equal = pairs.iter().filter(|(z, f)| *z as f64 * unit == f64::from(*f)).count();
     (same as f64 / images.len() as f64, equal as f64 / pairs.len() as f64)
