@@ -5,7 +5,7 @@ use copriv_plan::step::{Step, StepKind, Window};
 use copriv_plan::{Plan, Prediction, StepId, Traffic};
 
 use crate::error::{Error, Result};
-use crate::product::{self, ProductMaterial};
+use crate::linear::{self, ProductMaterial};
 use crate::{OtStock, Party, convert, select};
 
 /// What the offline part leaves for one inference. It is moved into the online part, so that
@@ -48,7 +48,7 @@ pub fn offline(
         steps.push(match &step.kind {
             StepKind::Product { product, .. } => {
                 let layer = weights.map(|w| w.layer(&step.layer)).transpose()?;
-                StepMaterial::Product(product::offline(party, product, layer)?)
+                StepMaterial::Product(linear::offline(party, product, layer)?)
             }
             _ => StepMaterial::Ots(party.stock(step.ots(plan.flavour))?),
         });
@@ -86,7 +86,7 @@ pub fn online(
                 let StepKind::Product { product, .. } = &step.kind else {
                     return Err(Error::Usage(format!("layer `{}` is not a product", step.layer)));
                 };
-                product::online(party, product, material, layer, &values[step.inputs[0]])?
+                linear::online(party, product, material, layer, &values[step.inputs[0]])?
             }
             StepMaterial::Ots(mut stock) => {
                 let value = match &step.kind {

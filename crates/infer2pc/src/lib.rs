@@ -11,7 +11,7 @@
 //! | [`compare`] | millionaires, DReLU | CrypTFlow2, eprint 2020/1002 |
 //! | [`convert`] | B2A, MUX, truncate-and-reduce, extension | SiRNN, eprint 2021/459; PrivQuant |
 //! | [`select`] | clamp, ReLU, max pool, argmax | CrypTFlow2 |
-//! | [`product`] | `W * r` by correlated OT | Gilboa; SecureML |
+//! | [`linear`] | `W * r` | Gilboa; CoPriv; packed VOLE |
 //! | [`engine`] | the steps of a plan, offline and online | |
 //! | [`session`] | handshake, set-up, server and client | |
 //!
@@ -24,8 +24,8 @@ pub mod compare;
 pub mod convert;
 pub mod engine;
 mod error;
+pub mod linear;
 mod party;
-pub mod product;
 pub mod select;
 pub mod session;
 

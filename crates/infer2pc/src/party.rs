@@ -73,6 +73,19 @@ impl Party {
         Ok(self.ot.extend(&mut self.channel, sends, choices)?)
     }
 
+    /// Random OTs in which the client's choices are chosen, as [`Self::chosen_by_server`].
+    ///
+    /// # Errors
+    /// The peer or the connection failed.
+    pub(crate) fn chosen_by_client(
+        &mut self,
+        n: usize,
+        choices: &[bool],
+    ) -> Result<(RotSender, RotReceiver)> {
+        let sends = if self.is_server() { n } else { 0 };
+        Ok(self.ot.extend(&mut self.channel, sends, choices)?)
+    }
+
     /// Uniform elements of `Z_2^ring`.
     pub(crate) fn random_ring(&mut self, n: usize, ring: u32) -> Vec<u64> {
         (0..n).map(|_| self.rng.random::<u64>() & copriv_model::kernel::mask(ring)).collect()

@@ -11,18 +11,18 @@
 
 pub mod comparison;
 mod error;
+pub mod linear;
 mod lower;
 pub mod ot;
 pub mod price;
-pub mod product;
 mod rings;
 pub mod step;
 pub mod traffic;
 
 pub use comparison::Forest;
 pub use error::PlanError;
+pub use linear::Product;
 pub use ot::Flavour;
 pub use price::{Forecast, LayerPrice, Prediction};
-pub use product::Product;
 pub use step::{Plan, Step, StepId, StepKind};
 pub use traffic::{Flow, Traffic};

@@ -3,8 +3,8 @@
 use copriv_model::kernel::Geometry;
 use copriv_model::{Graph, NodeId, Op};
 
+use crate::linear::{Algorithm, Method, Product, Side};
 use crate::ot::Flavour;
-use crate::product::Product;
 use crate::rings::Rings;
 use crate::step::{Plan, Step, StepId, StepKind, Window};
 use crate::{PlanError, rings};
@@ -222,6 +222,8 @@ fn product(graph: &Graph, id: NodeId, ring: u32) -> Result<StepKind, PlanError> 
         weight_bits: linear.weight_bits,
         ring,
         channel_shifts: linear.channel_shifts.clone(),
+        algorithm: Algorithm::Direct,
+        method: Method::Cot { receiver: Side::Server },
     };
     Ok(StepKind::Product { node: id, product })
 }

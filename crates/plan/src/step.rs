@@ -3,8 +3,8 @@
 use copriv_model::{Graph, NodeId};
 use serde::Serialize;
 
+use crate::linear::Product;
 use crate::ot::Flavour;
-use crate::product::Product;
 use crate::{PlanError, lower};
 
 /// Index of a step in [`Plan::steps`]; also names the shares that it produces.

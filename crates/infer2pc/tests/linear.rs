@@ -1,0 +1,147 @@
+//! Linear layers: every algorithm and method against the plaintext product, bit for bit, and the
+//! measured bytes and rounds against the planned ones.
+
+mod common;
+
+use common::{parties, share};
+use copriv_infer2pc::{Party, linear};
+use copriv_model::kernel::{Geometry, mask, product};
+use copriv_model::{Bias, LayerWeights};
+use copriv_plan::linear::{Algorithm, Method, Product, Side, Tile};
+use copriv_plan::ot::{Flavour, OtMeter};
+use copriv_plan::traffic::{Meter, Traffic};
+use proptest::prelude::*;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+/// Random weights (the extreme ones among them) and biases of a layer.
+fn weights(layer: &Product, rng: &mut StdRng) -> LayerWeights {
+    let half = 1i32 << (layer.weight_bits - 1);
+    let mut weight: Vec<i32> = (0..layer.geometry.weights()).map(|_| rng.random_range(-half..half)).collect();
+    weight[0] = -half;
+    let bias = (0..layer.geometry.filters).map(|_| rng.random_range(-99..99)).collect();
+    LayerWeights { weight, bias: Bias { vectors: vec![bias], map: vec![] } }
+}
+
+/// Runs both phases; checks result and traffic.
+fn check(layer: &Product, flavour: Flavour, seed: u64) {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let g = &layer.geometry;
+    let weights = weights(layer, &mut rng);
+    let x: Vec<u64> =
+        (0..g.channels * g.height * g.width).map(|_| rng.random::<u64>() & mask(layer.ring)).collect();
+    let (server, client) = share(&x, layer.ring, seed);
+    let one = |party: &mut Party, weights: Option<&LayerWeights>, x: &[u64]| {
+        let start = party.channel.traffic();
+        party.channel.mark_phase();
+        let material = linear::offline(party, layer, weights).unwrap();
+        party.channel.flush().unwrap();
+        let offline = party.channel.traffic() - start;
+        party.channel.mark_phase();
+        let y = linear::online(party, layer, material, weights, x).unwrap();
+        party.channel.flush().unwrap();
+        (y, offline, party.channel.traffic() - start - offline)
+    };
+    let ((a, ..), (b, offline, online)) =
+        parties(flavour, |p| one(p, Some(&weights), &server), |p| one(p, None, &client));
+
+    let ring = mask(layer.output_ring());
+    let extra = layer.algorithm.extra_bits();
+    let plain = product(g, &weights.weight, &x, layer.ring);
+    for (i, plain) in plain.iter().enumerate() {
+        let k = i / g.pixels();
+        let shift = layer.channel_shifts.get(k).copied().unwrap_or(0);
+        let expected = (plain << shift).wrapping_add(weights.bias.at(k, 0) as u64) << extra;
+        assert_eq!(a[i].wrapping_add(b[i]) & ring, expected & ring, "output {i} of {layer:?}");
+    }
+    let seen = |t: copriv_ot::Traffic| Traffic { up: t.sent, down: t.received, rounds: t.rounds };
+    assert_eq!(seen(offline), Meter::new().count(&layer.offline(&mut OtMeter::new(flavour))), "{layer:?}");
+    assert_eq!(seen(online), Meter::new().count(&[layer.online()]), "{layer:?}");
+}
+
+fn methods() -> impl Strategy<Value = Method> {
+    prop_oneof![Just(Method::Cot { receiver: Side::Server }), Just(Method::Cot { receiver: Side::Client }),]
+}
+
+prop_compose! {
+    fn layers()(
+        (height, width, pad) in (1usize..9, 1usize..9, 0usize..3),
+        (kernel, stride) in (1usize..5, 1usize..4),
+        (groups, per_group, filters) in (1usize..4, 1usize..4, 1usize..4),
+        (weight_bits, ring, method) in (2u32..=8, 3u32..=41, methods()),
+        (winograd, shifted, seed) in (any::<bool>(), any::<bool>(), any::<u64>()),
+    ) -> (Product, u64) {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let (kernel, stride) = if winograd { (3, stride.min(2)) } else { (kernel, stride) };
+        let pad = pad.min(kernel - 1);
+        let geometry = Geometry {
+            channels: groups * per_group,
+            height: height.max(kernel.saturating_sub(2 * pad)),
+            width: width.max(kernel.saturating_sub(2 * pad)),
+            filters: groups * filters, kernel, stride, pad, groups,
+        };
+        let candidates = Algorithm::candidates(&geometry);
+        let algorithm = candidates[rng.random_range(0..candidates.len())];
+        let channel_shifts =
+            if shifted { (0..groups * filters).map(|_| rng.random_range(0..4)).collect() } else { vec![] };
+        (Product { geometry, weight_bits, ring, channel_shifts, algorithm, method }, seed)
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 120, ..ProptestConfig::default() })]
+    #[test]
+    fn every_method_and_algorithm_is_exact_and_priced((layer, seed) in layers()) {
+        check(&layer, [Flavour::Iknp, Flavour::SoftSpoken4][seed as usize % 2], seed);
+    }
+}
+
+/// CoPriv's fixed point: 41 bits, weights of 12 fractional bits, on partial tiles.
+#[test]
+fn the_fixed_point_setting_of_copriv() {
+    let geometry =
+        Geometry { channels: 2, height: 7, width: 9, filters: 3, kernel: 3, stride: 1, pad: 1, groups: 1 };
+    for stride in [1, 2] {
+        let geometry = Geometry { stride, ..geometry };
+        for algorithm in Algorithm::candidates(&geometry) {
+            for receiver in [Side::Server, Side::Client] {
+                let method = Method::Cot { receiver };
+                let layer = Product {
+                    geometry,
+                    weight_bits: 14,
+                    ring: 41,
+                    channel_shifts: vec![],
+                    algorithm,
+                    method,
+                };
+                check(&layer, Flavour::Iknp, 7);
+            }
+        }
+    }
+}
+
+#[test]
+fn tiles_have_the_widths_of_the_design() {
+    let geometry =
+        Geometry { channels: 1, height: 8, width: 8, filters: 1, kernel: 3, stride: 1, pad: 1, groups: 1 };
+    for bits in 2..=8 {
+        let layer = Product {
+            geometry,
+            weight_bits: bits,
+            ring: 20,
+            channel_shifts: vec![],
+            algorithm: Algorithm::Winograd(Tile::F2),
+            method: Method::Cot { receiver: Side::Server },
+        };
+        let form = layer.form();
+        for (position, tap) in form.taps.iter().enumerate() {
+            let edges = [position / 4, position % 4].iter().filter(|i| [0, 3].contains(*i)).count();
+            // Corners are 4w, edges 2(w0 + w1 + w2), the others sums of nine.
+            let (factor, most) = [(1, bits + 4), (2, bits + 2), (4, bits)][edges];
+            assert_eq!(tap.factor, factor);
+            assert!(tap.bits() <= most, "position {position}: {} bits", tap.bits());
+        }
+        let extra: u32 = form.taps.iter().map(|tap| tap.bits() - bits).sum();
+        assert!(extra <= 32, "two bits on average, {extra} / 16 here");
+    }
+}

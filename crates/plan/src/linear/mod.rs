@@ -1,0 +1,123 @@
+//! The server's weights times a mask: the offline part of a linear layer.
+//!
+//! Shares of `W * r` are made by one of several [`Method`]s on one of several forms of the
+//! convolution ([`Algorithm`]); online the client sends `x_c - r` and the server adds
+//! `W * (x_s + x_c - r)`. Everything that the two parties must agree on - which products, in which
+//! order, modulo what, in which messages - is fixed here; `copriv-infer2pc` executes it.
+
+mod cot;
+mod form;
+mod packed;
+mod winograd;
+
+use copriv_model::kernel::Geometry;
+use serde::{Deserialize, Serialize};
+
+pub use cot::{InputOts, WeightOt, WeightOts};
+pub use form::{Algorithm, Form, Run, Tap};
+pub use packed::{Digit, Group, PlaneGroups};
+pub use winograd::Tile;
+
+use crate::ot::{OtMeter, Ots, packed};
+use crate::traffic::Flow;
+
+/// What makes shares of `W * r`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Method {
+    /// Correlated OTs, fresh in every inference (Gilboa).
+    Cot {
+        /// Whose bits are the choices.
+        receiver: Side,
+    },
+    /// Packed VOLE: OTs once a client and model, then one message for `k` bits of weights.
+    Packed {
+        /// Bits of weights in a group, 1..=10; `2^k` leaves are summed for each.
+        k: u32,
+    },
+}
+
+/// A party.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Side {
+    /// The model owner.
+    Server,
+    /// The data owner.
+    Client,
+}
+
+/// Shape, widths and protocol of one layer's product.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Product {
+    /// Shape.
+    #[serde(skip)]
+    pub geometry: Geometry,
+    /// Width of the signed weights.
+    pub weight_bits: u32,
+    /// Ring of the input's shares and of the mask.
+    pub ring: u32,
+    /// Left shift of each output channel; empty for none.
+    pub channel_shifts: Vec<u32>,
+    /// How the convolution becomes products.
+    pub algorithm: Algorithm,
+    /// How the products are made.
+    pub method: Method,
+}
+
+impl Product {
+    /// Ring of the result, which is `2^extra_bits` times the layer's.
+    pub fn output_ring(&self) -> u32 {
+        self.ring + self.algorithm.extra_bits()
+    }
+
+    /// The convolution as products of planes.
+    pub fn form(&self) -> Form {
+        let half = 1i64 << (self.weight_bits - 1);
+        Form::new(self.algorithm, &self.geometry, -half..=half - 1)
+    }
+
+    /// Ring in which the sum of filter `k` is needed before its left shift.
+    pub fn filter_ring(&self, k: usize) -> u32 {
+        self.output_ring().saturating_sub(self.channel_shifts.get(k).copied().unwrap_or(0))
+    }
+
+    /// Filters of one group of the convolution.
+    pub fn filters_per_group(&self) -> usize {
+        self.geometry.filters / self.geometry.groups
+    }
+
+    /// Offline messages, in order.
+    pub fn offline(&self, meter: &mut OtMeter) -> Vec<Flow> {
+        let form = self.form();
+        match self.method {
+            Method::Cot { receiver: Side::Server } => WeightOts::new(self, &form).flows(meter),
+            Method::Cot { receiver: Side::Client } => InputOts::new(self, &form).flows(meter),
+            Method::Packed { .. } => vec![Flow::Up(packed::message_bytes(self, &form))],
+        }
+    }
+
+    /// Online message: the client's share less its mask, `ring` bits an input that matters.
+    pub fn online(&self) -> Flow {
+        let pixels = self.form().pixels_sent().len();
+        Flow::Up(packed((self.geometry.channels * pixels) as u64, u64::from(self.ring)))
+    }
+
+    /// Trees of packed VOLE by depth: `(depth, how many)`; grown once a client and model.
+    pub fn trees(&self) -> Vec<(u32, u64)> {
+        match self.method {
+            Method::Packed { .. } => packed::trees(self, &self.form()),
+            Method::Cot { .. } => Vec::new(),
+        }
+    }
+
+    /// Random OTs of an inference.
+    pub fn ots(&self) -> Ots {
+        let form = self.form();
+        match self.method {
+            Method::Cot { receiver: Side::Server } => WeightOts::new(self, &form).ots(),
+            Method::Cot { receiver: Side::Client } => InputOts::new(self, &form).ots(),
+            Method::Packed { .. } => Ots::default(),
+        }
+    }
+}
