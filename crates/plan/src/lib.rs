@@ -9,6 +9,7 @@
 //! here, so that the engine and the price cannot drift apart.
 #![forbid(unsafe_code)]
 
+pub mod architectures;
 pub mod comparison;
 mod error;
 pub mod linear;
