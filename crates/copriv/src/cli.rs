@@ -60,9 +60,9 @@ pub struct Data {
 /// Where a run goes.
 #[derive(Args, Clone, Debug)]
 pub struct Run {
-    /// Seed
-    #[arg(long, default_value_t = 1)]
-    pub seed: u64,
+    /// Seed [default: the recipe's]
+    #[arg(long)]
+    pub seed: Option<u64>,
     /// Run folder [default: runs/COMMAND-ARCH-DATASET]
     #[arg(long)]
     pub out: Option<PathBuf>,
@@ -105,10 +105,16 @@ pub struct Train {
     /// Architecture: mbv2-tiny, or mbv2-wW with a width W such as mbv2-w0.75
     #[arg(long, default_value = "mbv2-tiny")]
     pub arch: String,
-    /// Epochs
+    /// Recipe (TOML) [default: the built-in one for this data set and architecture]
+    #[arg(long)]
+    pub recipe: Option<PathBuf>,
+    /// Change any field of the recipe, such as recipe.rate=0.05; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Epochs: short for --set recipe.epochs=N
     #[arg(long)]
     pub epochs: Option<usize>,
-    /// Images a step
+    /// Images a step: short for --set recipe.batch=N
     #[arg(long)]
     pub batch: Option<usize>,
     #[command(flatten)]

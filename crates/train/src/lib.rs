@@ -33,13 +33,14 @@ pub mod net;
 mod pipeline;
 pub mod prune;
 pub mod quant;
+pub mod recipe;
 pub mod rewrite;
 mod run;
 
 pub use checkpoint::{Checkpoint, Stage};
 pub use data::Dataset;
 pub use error::TrainError;
-pub use fit::{Distill, Metrics, Progress, Recipe, Silent};
+pub use fit::{Distill, Metrics, Progress, Silent};
 pub use lower::{integer_graph, integer_model, structure};
 pub use net::Arch;
 pub use pipeline::{
@@ -48,4 +49,5 @@ pub use pipeline::{
 };
 pub use prune::{PruneConfig, Pruned, PrunedBlock, prune};
 pub use quant::QuantConfig;
+pub use recipe::Recipe;
 pub use run::RunFolder;

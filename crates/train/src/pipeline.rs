@@ -1,5 +1,7 @@
 //! The verbs of the command line: train, export, evaluate. (Pruning: [`crate::prune`].)
 
+use std::path::PathBuf;
+
 use copriv_model::{Model, execute};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -7,10 +9,11 @@ use serde::{Deserialize, Serialize};
 use crate::TrainError;
 use crate::checkpoint::{Checkpoint, Stage};
 use crate::data::{Dataset, Images};
-use crate::fit::{Distill, Job, Progress, Recipe, accuracy, argmax, fit, logits};
+use crate::fit::{Distill, Job, Progress, accuracy, argmax, fit, logits};
 use crate::lower::integer_model;
 use crate::net::{Arch, Graph, Weights};
 use crate::quant::{QuantConfig, calibrate};
+use crate::recipe::Recipe;
 use crate::rewrite::{fold_norms, merge_blocks};
 
 /// How to train a network from scratch.
@@ -21,13 +24,27 @@ pub struct TrainConfig {
     pub arch: String,
     /// How long and how hard.
     pub recipe: Recipe,
+    /// How much to listen to the teacher.
+    pub distill: Distill,
+    /// A float checkpoint to distil from.
+    pub teacher: Option<PathBuf>,
+    /// Weights to start from instead of random ones: a checkpoint, or what
+    /// [`crate::weights::import`] reads.
+    pub weights: Option<PathBuf>,
     /// Seed of everything random.
     pub seed: u64,
 }
 
 impl Default for TrainConfig {
     fn default() -> Self {
-        Self { arch: "mbv2-tiny".to_owned(), recipe: Recipe { epochs: 12, ..Recipe::default() }, seed: 0 }
+        Self {
+            arch: "mbv2-tiny".to_owned(),
+            recipe: Recipe { epochs: 12, ..Recipe::default() },
+            distill: Distill::default(),
+            teacher: None,
+            weights: None,
+            seed: 0,
+        }
     }
 }
 
@@ -108,10 +125,11 @@ pub fn train(
     progress: &mut dyn Progress,
 ) -> Result<Checkpoint, TrainError> {
     let start = untrained(&config.arch, data, config.seed)?;
+    let teacher = config.teacher.as_deref().map(Checkpoint::load).transpose()?;
     let job = Job {
         label: "train",
         start: &start,
-        teacher: None,
+        teacher: teacher.as_ref().map(|teacher| (teacher, config.distill)),
         gates: None,
         recipe: &config.recipe,
         keep_best: false,

@@ -19,8 +19,9 @@ use serde::{Deserialize, Serialize};
 use crate::TrainError;
 use crate::checkpoint::{Checkpoint, Stage};
 use crate::data::Dataset;
-use crate::fit::{Distill, Job, Progress, Recipe, fit};
+use crate::fit::{Distill, Job, Progress, fit};
 use crate::net::{BlockState, Graph};
+use crate::recipe::Recipe;
 use crate::rewrite::drop_rectifiers;
 
 /// How to prune.

@@ -35,7 +35,8 @@ struct Outcome<'a> {
 pub fn run(args: &cli::Prune) -> Result<()> {
     let checkpoint = Checkpoint::load(&args.checkpoint)?;
     let dataset = data::load(&args.data.dataset, &args.data.data_dir)?;
-    let mut config = PruneConfig { budget: args.budget, seed: args.run.seed, ..PruneConfig::default() };
+    let mut config = PruneConfig { budget: args.budget, ..PruneConfig::default() };
+    config.seed = args.run.seed.unwrap_or(config.seed);
     config.search.epochs = args.search_epochs.unwrap_or(config.search.epochs);
     config.finetune.epochs = args.epochs.unwrap_or(config.finetune.epochs);
     let folder = args.run.folder("prune", &checkpoint.graph.arch, &dataset.name);

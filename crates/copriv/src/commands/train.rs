@@ -6,6 +6,7 @@ use anyhow::Result;
 use copriv_train::Checkpoint;
 use copriv_train::RunFolder;
 use copriv_train::data::{self, Dataset};
+use copriv_train::recipe::library;
 use copriv_train::{Arch, TrainConfig, evaluate};
 use serde::Serialize;
 
@@ -23,9 +24,10 @@ struct Outcome<'a> {
 
 pub fn run(args: &cli::Train) -> Result<()> {
     let dataset = data::load(&args.data.dataset, &args.data.data_dir)?;
-    let mut config = TrainConfig { arch: args.arch.clone(), seed: args.run.seed, ..TrainConfig::default() };
+    let mut config = library::resolve(&dataset.name, &args.arch, args.recipe.as_deref(), &args.set)?;
     config.recipe.epochs = args.epochs.unwrap_or(config.recipe.epochs);
     config.recipe.batch = args.batch.unwrap_or(config.recipe.batch);
+    config.seed = args.run.seed.unwrap_or(config.seed);
     let folder = args.run.folder("train", &args.arch, &dataset.name);
     let checkpoint = train(&config, &dataset, &folder)?;
     let accuracy = evaluate(&checkpoint, &dataset.validation)?.accuracy;

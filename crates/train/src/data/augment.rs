@@ -6,26 +6,59 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{Images, PixelScale};
+use crate::TrainError;
 
-/// Random changes to training images.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Random changes to training images, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Augment {
     /// Shift by up to so many pixels each way; what enters is pixel value 0.
     pub crop: usize,
     /// Mirror every second image.
     pub flip: bool,
+    /// RandAugment (Cubuk et al., 2020): so many operations an image.
+    pub rand_augment: usize,
+    /// Strength of its operations, 0 to 10.
+    pub magnitude: f64,
+    /// Probability of random erasing (Zhong et al., 2020).
+    pub erase: f64,
+    /// Mixup (Zhang et al., 2018): both parameters of the beta distribution; 0 is none.
+    pub mixup: f64,
+    /// CutMix (Yun et al., 2019): likewise. With mixup, each image gets one of the two.
+    pub cutmix: f64,
 }
 
 impl Default for Augment {
     fn default() -> Self {
-        Self { crop: 2, flip: true }
+        Self { crop: 2, flip: true, ..Self::NONE }
     }
 }
 
 impl Augment {
     /// No change.
-    pub const NONE: Self = Self { crop: 0, flip: false };
+    pub const NONE: Self =
+        Self { crop: 0, flip: false, rand_augment: 0, magnitude: 9.0, erase: 0.0, mixup: 0.0, cutmix: 0.0 };
+
+    /// Checks the ranges.
+    ///
+    /// # Errors
+    /// The first setting outside its range.
+    pub fn check(&self) -> Result<(), TrainError> {
+        for (name, value, limit) in [
+            ("magnitude", self.magnitude, 10.0),
+            ("erase", self.erase, 1.0),
+            ("mixup", self.mixup, f64::MAX),
+            ("cutmix", self.cutmix, f64::MAX),
+        ] {
+            if !(0.0..=limit).contains(&value) {
+                return Err(TrainError::config(name, format!("{value} is out of range")));
+            }
+        }
+        if self.rand_augment > 0 || self.erase > 0.0 || self.mixup > 0.0 || self.cutmix > 0.0 {
+            return Err(TrainError::config("augment", "crop and flip are all there is yet"));
+        }
+        Ok(())
+    }
 }
 
 /// `n` network inputs `[channels, side, side]` and their labels.
@@ -97,7 +130,7 @@ mod tests {
     #[test]
     fn every_augmented_image_is_a_shift_or_its_mirror() {
         let images = images();
-        let augment = Augment { crop: 1, flip: true };
+        let augment = Augment { crop: 1, flip: true, ..Augment::NONE };
         let mut seen = std::collections::HashSet::new();
         for seed in 0..200 {
             let got = gather(&images, &[1], SCALE, augment, seed).inputs;

@@ -8,102 +8,24 @@ mod step;
 
 use std::time::Instant;
 
+use crate::TrainError;
+use crate::checkpoint::{Checkpoint, Stage};
+use crate::data::{Dataset, gather};
+use crate::net::{Network, Weights};
+use crate::prune::GateSearch;
+use crate::quant::Fake;
+use crate::recipe::Recipe;
+use crate::rewrite::fold_norms;
 use burn::tensor::Device;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
-use serde::{Deserialize, Serialize};
-
-use crate::TrainError;
-use crate::checkpoint::{Checkpoint, Stage};
-use crate::data::{Augment, Dataset, gather};
-use crate::net::{Network, Weights};
-use crate::prune::GateSearch;
-use crate::quant::Fake;
-use crate::rewrite::fold_norms;
 
 pub use evaluate::{accuracy, argmax, logits};
 pub use loss::{Distill, cross_entropy, divergence};
 pub use progress::{Metrics, Progress, Silent};
-pub use schedule::Cosine;
+pub use schedule::{Rates, Schedule};
 use step::{Sgd, Shard, step};
-
-/// How long and how hard to train.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Recipe {
-    /// Passes over the training images.
-    pub epochs: usize,
-    /// Images a step.
-    pub batch: usize,
-    /// Parts of a batch that are differentiated in parallel, each with batch statistics of its
-    /// own. Part of the recipe and not of the machine: results depend on it.
-    pub shards: usize,
-    /// Peak learning rate.
-    pub rate: f64,
-    /// Epochs of linear warm-up.
-    pub warmup: f64,
-    /// Nesterov momentum.
-    pub momentum: f64,
-    /// Decay of convolution and classifier weights; biases and norms have none.
-    pub weight_decay: f64,
-    /// Largest norm of one parameter's gradient; longer ones are shortened to it.
-    pub clip: f32,
-    /// Share of the uniform distribution in the target.
-    pub label_smoothing: f32,
-    /// Random changes to the images.
-    pub augment: Augment,
-}
-
-impl Default for Recipe {
-    fn default() -> Self {
-        Self {
-            epochs: 10,
-            batch: 64,
-            shards: 2,
-            rate: 0.1,
-            warmup: 1.0,
-            momentum: 0.9,
-            weight_decay: 5e-4,
-            clip: 5.0,
-            label_smoothing: 0.0,
-            augment: Augment::default(),
-        }
-    }
-}
-
-impl Recipe {
-    /// Checks the ranges.
-    ///
-    /// # Errors
-    /// The first setting outside its range.
-    pub fn check(&self) -> Result<(), TrainError> {
-        let positive = |name, value: usize| {
-            if value == 0 { Err(TrainError::config(name, "must be at least 1")) } else { Ok(()) }
-        };
-        positive("batch", self.batch)?;
-        positive("shards", self.shards)?;
-        if self.batch < 2 * self.shards {
-            return Err(TrainError::config(
-                "batch",
-                format!("fewer than 2 images for each of {} shards", self.shards),
-            ));
-        }
-        for (name, value, limit) in [
-            ("learning rate", self.rate, f64::MAX),
-            ("warm-up", self.warmup, f64::MAX),
-            ("momentum", self.momentum, 0.999_999),
-            ("weight decay", self.weight_decay, f64::MAX),
-            ("gradient clipping", f64::from(self.clip), f64::MAX),
-            ("label smoothing", f64::from(self.label_smoothing), 1.0),
-        ] {
-            if !(0.0..=limit).contains(&value) {
-                return Err(TrainError::config(name, format!("{value} is out of range")));
-            }
-        }
-        Ok(())
-    }
-}
 
 /// One stage of training.
 pub(crate) struct Job<'a> {
@@ -131,6 +53,9 @@ pub(crate) fn fit(
 ) -> Result<Checkpoint, TrainError> {
     let recipe = job.recipe;
     recipe.check()?;
+    if recipe.ema > 0.0 {
+        return Err(TrainError::config("ema", "this loop keeps no moving average yet"));
+    }
     let graph = &job.start.graph;
     if graph.input_shape() != data.shape() || graph.outputs() != data.classes.len() {
         return Err(TrainError::graph(
@@ -152,12 +77,11 @@ pub(crate) fn fit(
     let teacher =
         job.teacher.map(|(checkpoint, distill)| teacher(checkpoint, distill, &device)).transpose()?;
     let mut network = Network::new(graph, &job.start.weights, &device.clone().autodiff())?;
-    let mut sgd = Sgd::new(recipe);
+    let mut sgd = Sgd::new(recipe)?;
 
     let steps = data.train.len().div_ceil(recipe.batch);
     let total = steps * recipe.epochs;
-    let warmup = ((recipe.warmup * steps as f64) as usize).min(total / 2);
-    let schedule = Cosine { peak: recipe.rate, warmup, total };
+    let rates = recipe.rates(steps);
     let mut rng = ChaCha8Rng::seed_from_u64(job.seed);
     let mut order: Vec<usize> = (0..data.train.len()).collect();
     let mut checkpoint = job.start.clone();
@@ -184,7 +108,7 @@ pub(crate) fn fit(
             (network, outcome) = step(
                 network,
                 &mut sgd,
-                schedule.rate(at),
+                rates.at(at),
                 &shards,
                 fake.as_ref(),
                 teacher.as_ref(),

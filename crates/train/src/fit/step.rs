@@ -10,11 +10,13 @@ use burn::optim::{GradientsAccumulator, GradientsParams, ModuleOptimizer, SgdCon
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::loss::{cross_entropy, divergence};
-use super::{Recipe, Teacher, argmax};
+use super::{Teacher, argmax};
+use crate::TrainError;
 use crate::data::Batch;
 use crate::net::{DECAYED, Gates, Network, Pass};
 use crate::prune::GateSearch;
 use crate::quant::Fake;
+use crate::recipe::{Optimizer, Recipe};
 
 /// A part of a batch.
 pub(super) struct Shard {
@@ -37,16 +39,19 @@ pub(super) struct Sgd {
 }
 
 impl Sgd {
-    pub(super) fn new(recipe: &Recipe) -> Self {
+    pub(super) fn new(recipe: &Recipe) -> Result<Self, TrainError> {
+        let Optimizer::Sgd { momentum, nesterov } = recipe.optimizer else {
+            return Err(TrainError::config("optimizer", "this loop has sgd only"));
+        };
         // Burn's default dampening is 0.1.
-        let momentum = MomentumConfig { momentum: recipe.momentum, dampening: 0.0, nesterov: true };
+        let momentum = MomentumConfig { momentum, dampening: 0.0, nesterov };
         let plain = SgdConfig::new().with_momentum(Some(momentum));
         let decay = Some(WeightDecayConfig::new(recipe.weight_decay as f32));
         let decayed = plain.clone().with_weight_decay(decay).build();
         let group = ParamGroup::from_any_predicates(DECAYED.to_vec());
         let clip = GradientClipping::Norm(recipe.clip);
         let optimizer = plain.init().with_grad_clipping(clip.clone()).with_group(group, decayed, Some(clip));
-        Self { optimizer }
+        Ok(Self { optimizer })
     }
 }
 
