@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use copriv_infer2pc::{Reveal, Terms};
-use copriv_plan::Flavour;
+use copriv_plan::{Flavour, Preset};
 
 /// Train a classifier that is cheap under secure two-party computation, and deploy it that way.
 #[derive(Debug, Parser)]
@@ -240,6 +240,9 @@ pub struct TermsArgs {
     /// OT extension
     #[arg(long, value_enum, default_value_t = OtArg::Auto)]
     pub ot: OtArg,
+    /// Whose protocols run: ours, or those of a paper, to compare with
+    #[arg(long, value_enum, default_value_t = PresetArg::CoprivNg)]
+    pub preset: PresetArg,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -248,6 +251,20 @@ pub enum RevealArg {
     Logits,
     /// Only the predicted class
     Class,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum PresetArg {
+    /// CrypTFlow2: one ring, ReLU before truncation
+    Cryptflow2,
+    /// SiRNN: mixed rings
+    Sirnn,
+    /// CoPriv: CrypTFlow2's operators, Winograd products
+    Copriv,
+    /// PrivQuant: SiRNN's operators, fused
+    Privquant,
+    /// This project's
+    CoprivNg,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -268,7 +285,7 @@ pub enum OtArg {
 
 impl Default for TermsArgs {
     fn default() -> Self {
-        Self { reveal: RevealArg::Logits, ot: OtArg::Auto }
+        Self { reveal: RevealArg::Logits, ot: OtArg::Auto, preset: PresetArg::CoprivNg }
     }
 }
 
@@ -287,6 +304,13 @@ impl From<TermsArgs> for Terms {
                 OtArg::Softspoken8 => Some(Flavour::SoftSpoken8),
                 OtArg::Ferret => Some(Flavour::Ferret),
             },
+            preset: match args.preset {
+                PresetArg::Cryptflow2 => Preset::Cryptflow2,
+                PresetArg::Sirnn => Preset::Sirnn,
+                PresetArg::Copriv => Preset::Copriv,
+                PresetArg::Privquant => Preset::Privquant,
+                PresetArg::CoprivNg => Preset::CoprivNg,
+            },
         }
     }
 }
@@ -294,7 +318,9 @@ impl From<TermsArgs> for Terms {
 impl TermsArgs {
     /// The same as arguments of another process.
     pub fn to_args(self) -> Vec<String> {
-        ["--reveal".into(), name(self.reveal), "--ot".into(), name(self.ot)].into()
+        let args =
+            [("--reveal", name(self.reveal)), ("--ot", name(self.ot)), ("--preset", name(self.preset))];
+        args.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect()
     }
 }
 

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use copriv_infer2pc::session::predict_setup;
 use copriv_infer2pc::{Report, Reveal, Terms};
 use copriv_model::{Model, execute, file};
-use copriv_plan::Flavour;
+use copriv_plan::Choice;
 use copriv_train::data::Images;
 use serde::{Deserialize, Serialize};
 
@@ -42,8 +42,8 @@ pub struct Evaluation {
     pub mismatched: usize,
     /// Whether bytes and rounds, layer by layer, equal the plan's.
     pub as_planned: bool,
-    /// What made the random OTs.
-    pub ot: Flavour,
+    /// Which protocols ran, and what made the random OTs.
+    pub choice: Choice,
     /// Measured traffic and time.
     pub report: Report,
 }
@@ -120,9 +120,9 @@ fn compare(
         accuracy: percent(correct),
         integer_accuracy: percent(integer_correct),
         mismatched,
-        ot: plan.flavour,
+        choice: plan.choice,
         as_planned: report.total == plan.predict_session(outputs.len() as u64)
-            && report.setup == predict_setup(&model.graph, plan.flavour)?,
+            && report.setup == predict_setup(&model.graph, plan.choice)?,
         report,
     })
 }
@@ -214,7 +214,7 @@ mod tests {
             integer_accuracy: 90.0,
             mismatched,
             as_planned,
-            ot: Flavour::Iknp,
+            choice: Choice::default(),
             report: Report::default(),
         };
         assert!(evaluation(0, true).verify().is_ok());
@@ -234,7 +234,7 @@ mod tests {
         graph.preprocess.std = vec![256.0 / 255.0];
         let model = Model::new(graph, Weights::default()).unwrap();
         let images = Images { channels: 1, side: 2, pixels: vec![1, 9, 3, 4], labels: vec![1] };
-        let terms = Terms { flavour: Some(Flavour::Iknp), ..Terms::default() };
+        let terms = Terms { flavour: Some(copriv_plan::Flavour::Iknp), ..Terms::default() };
         let compared =
             |output: &[i64]| compare(&model, &images, terms, &[output.to_vec()], Report::default()).unwrap();
         let right = compared(&[1, 9, 3, 4]);

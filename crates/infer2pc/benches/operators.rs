@@ -7,14 +7,14 @@ use std::time::Instant;
 use copriv_bench::Results;
 use copriv_infer2pc::{Channel, OtStock, Party, Role, convert, select};
 use copriv_model::kernel::mask;
-use copriv_plan::Flavour;
 use copriv_plan::step::{Step, StepKind};
+use copriv_plan::{Choice, Flavour, Preset};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 /// Elements a call.
 const N: usize = 1 << 16;
-const FLAVOUR: Flavour = Flavour::Ferret;
+const CHOICE: Choice = Choice { flavour: Flavour::Ferret, preset: Preset::CoprivNg };
 
 /// An operator as a sequence of steps on `ring`-bit values.
 struct Operator {
@@ -114,10 +114,10 @@ fn extend(from: u32, to: u32) -> Step {
 fn report(results: &mut Results, operator: &Operator) {
     let online = run(operator);
     let ots: u64 =
-        operator.steps.iter().map(|s| s.ots(FLAVOUR)).map(|o| o.server_sends + o.client_sends).sum();
+        operator.steps.iter().map(|s| s.ots(CHOICE)).map(|o| o.server_sends + o.client_sends).sum();
     let online = online as f64 / N as f64;
     // Ferret's iterations outlast an operator: its price in the long run.
-    let offline = ots as f64 / N as f64 * FLAVOUR.millibits() as f64 / 8000.0;
+    let offline = ots as f64 / N as f64 * CHOICE.flavour.millibits() as f64 / 8000.0;
     let mut params: Vec<(&str, serde_json::Value)> =
         operator.params.iter().map(|(k, v)| (*k, (*v).into())).collect();
     params.push(("preset", "copriv-ng".into()));
@@ -143,7 +143,7 @@ fn run(operator: &Operator) -> u64 {
         let mut x: Vec<u64> = (0..N).map(|_| rng.random::<u64>() & mask(operator.ring)).collect();
         let mut online = 0;
         for step in &operator.steps {
-            let mut stock = party.stock(step.ots(FLAVOUR)).expect("an honest peer");
+            let mut stock = party.stock(step.ots(CHOICE)).expect("an honest peer");
             let before = party.channel.traffic();
             x = apply(&mut party, &mut stock, step, &x);
             online += (party.channel.traffic() - before).total();
@@ -159,7 +159,7 @@ fn run(operator: &Operator) -> u64 {
 }
 
 fn connect(role: Role, channel: Channel) -> Party {
-    Party::connect(channel, role, FLAVOUR, StdRng::seed_from_u64(7)).expect("an honest peer")
+    Party::connect(channel, role, CHOICE, StdRng::seed_from_u64(7)).expect("an honest peer")
 }
 
 fn apply(party: &mut Party, stock: &mut OtStock, step: &Step, x: &[u64]) -> Vec<u64> {
@@ -191,7 +191,7 @@ fn million_relus(results: &mut Results) {
         let (mut offline, mut online) = (0.0, 0.0);
         for _ in 0..(1 << 20) / N {
             let start = Instant::now();
-            let mut stock = party.stock(relu.ots(FLAVOUR)).expect("an honest peer");
+            let mut stock = party.stock(relu.ots(CHOICE)).expect("an honest peer");
             offline += start.elapsed().as_secs_f64();
             let start = Instant::now();
             apply(&mut party, &mut stock, &relu, &x);

@@ -18,7 +18,7 @@ pub fn greater(party: &mut Party, stock: &mut OtStock, bits: u32, mine: &[u64]) 
     if bits == 0 {
         return Ok(vec![false; mine.len()]);
     }
-    let forest = Forest::greater(bits, party.flavour());
+    let forest = Forest::greater(bits, party.choice());
     let roots = grow(party, stock, &forest, &[mine])?;
     Ok(roots[0].iter().map(|node| node & GT != 0).collect())
 }

@@ -50,7 +50,7 @@ pub fn offline(
                 let layer = weights.map(|w| w.layer(&step.layer)).transpose()?;
                 StepMaterial::Product(linear::offline(party, product, layer)?)
             }
-            _ => StepMaterial::Ots(party.stock(step.ots(plan.flavour))?),
+            _ => StepMaterial::Ots(party.stock(step.ots(plan.choice))?),
         });
         measured.0.layer_mut(&step.layer).offline += since(before, party);
     }

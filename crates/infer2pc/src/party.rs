@@ -1,6 +1,7 @@
 use copriv_ot::correlation::{CorrelatedOt, Correlation};
 use copriv_ot::wire::packed_len;
 use copriv_ot::{Channel, OtExtension, OtFlavour, Role, RotReceiver, RotSender, cot};
+use copriv_plan::Choice;
 use copriv_plan::ot::{Flavour, Ots};
 use rand::RngExt;
 use rand::rngs::StdRng;
@@ -14,7 +15,7 @@ pub struct Party {
     /// The connection.
     pub channel: Channel,
     ot: OtExtension,
-    flavour: Flavour,
+    choice: Choice,
     rng: StdRng,
 }
 
@@ -30,14 +31,15 @@ impl Party {
     ///
     /// # Errors
     /// The peer or the connection failed.
-    pub fn connect(mut channel: Channel, role: Role, flavour: Flavour, mut rng: StdRng) -> Result<Self> {
-        let ot = OtExtension::setup_with(&mut channel, role, extension(flavour), &mut rng)?;
-        Ok(Self { role, channel, ot, flavour, rng })
+    pub fn connect(mut channel: Channel, role: Role, choice: Choice, mut rng: StdRng) -> Result<Self> {
+        let flavour = extension(choice.flavour);
+        let ot = OtExtension::setup_with(&mut channel, role, flavour, &mut rng)?;
+        Ok(Self { role, channel, ot, choice, rng })
     }
 
-    /// What makes the random OTs.
-    pub fn flavour(&self) -> Flavour {
-        self.flavour
+    /// What both parties agreed on.
+    pub fn choice(&self) -> Choice {
+        self.choice
     }
 
     /// Whether this is the server.

@@ -60,7 +60,7 @@ pub fn saturate(
     let highs: Vec<u64> = part(window, high).map(|v| complement(v, high)).collect();
     let negatives: Vec<u64> =
         part(window, high).map(|v| if server { v } else { v.wrapping_neg() & mask(high) }).collect();
-    let forest = Forest::saturate(from, window, party.flavour());
+    let forest = Forest::saturate(from, window, party.choice());
     let roots = grow(party, stock, &forest, &[&lows, &highs, &negatives])?;
     let [carries, highs, zeros] = [&roots[0], &roots[1], &roots[2]];
 

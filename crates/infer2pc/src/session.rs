@@ -3,7 +3,7 @@
 //! ```text
 //! client -> server   "copriv01", what to reveal, number of inferences
 //! server -> client   the public graph (length, JSON)
-//! client -> server   which OT extension, hash of its plan
+//! client -> server   OT extension and preset, hash of its plan
 //! server -> client   hash of its plan
 //! both               base OTs
 //! then, for each inference, offline and online
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use copriv_model::{Graph, Model, file};
 use copriv_ot::{Channel, Role};
 use copriv_plan::traffic::Meter;
-use copriv_plan::{Flavour, Flow, Plan, Prediction, Traffic};
+use copriv_plan::{Choice, Flavour, Flow, Plan, Prediction, Preset, Traffic};
 use rand::make_rng;
 use rand::rngs::StdRng;
 use serde::{Deserialize, Serialize};
@@ -49,27 +49,31 @@ pub struct Terms {
     pub reveal: Reveal,
     /// What makes the random OTs; `None` takes what sends the fewest bytes in this session.
     pub flavour: Option<Flavour>,
+    /// Whose protocols run.
+    pub preset: Preset,
 }
 
 impl Terms {
     /// What both parties run on these terms.
     ///
     /// # Errors
-    /// A graph that cannot be planned.
+    /// A graph that cannot be planned, or an OT extension that the preset does not run on.
     pub fn plan(&self, graph: &Graph, inferences: u32) -> Result<Plan> {
         // A longer session costs about the same an inference.
         const FEW: u64 = 32;
-        let candidates = self.flavour.map_or(Flavour::ALL.to_vec(), |f| vec![f]);
+        let candidates = self.preset.flavours().iter().copied();
         let mut best: Option<(u64, Plan)> = None;
-        for flavour in candidates {
-            let plan = plan_for(graph, self.reveal, flavour)?;
+        for flavour in candidates.filter(|f| self.flavour.is_none_or(|wanted| wanted == *f)) {
+            let plan = plan_for(graph, self.reveal, Choice { flavour, preset: self.preset })?;
             let setup = extension(flavour).setup_traffic();
             let bytes = setup.total() + plan.predict_session(u64::from(inferences).min(FEW)).total_bytes();
             if best.as_ref().is_none_or(|(least, _)| bytes < *least) {
                 best = Some((bytes, plan));
             }
         }
-        best.map(|(_, plan)| plan).ok_or_else(|| Error::Usage("no OT extension to choose from".into()))
+        best.map(|(_, plan)| plan).ok_or_else(|| {
+            Error::Usage(format!("preset {} runs on {:?} only", self.preset.name(), self.preset.flavours()))
+        })
     }
 }
 
@@ -77,22 +81,22 @@ impl Terms {
 ///
 /// # Errors
 /// None in practice; the serialiser's if it fails.
-pub fn predict_setup(graph: &Graph, flavour: Flavour) -> Result<Traffic> {
-    let ot = extension(flavour).setup_traffic();
+pub fn predict_setup(graph: &Graph, choice: Choice) -> Result<Traffic> {
+    let ot = extension(choice.flavour).setup_traffic();
     let flows = [
         Flow::Up(HELLO_BYTES as u64),
         Flow::Down((4 + file::graph_to_json(graph)?.len()) as u64),
-        Flow::Up((1 + HASH_BYTES) as u64),
+        Flow::Up((Choice::BYTES + HASH_BYTES) as u64),
         Flow::Down(HASH_BYTES as u64),
     ];
     let base = Traffic { up: ot.sent, down: ot.received, rounds: ot.rounds };
     Ok(Meter::new().count(&flows) + base)
 }
 
-fn plan_for(graph: &Graph, reveal: Reveal, flavour: Flavour) -> Result<Plan> {
+fn plan_for(graph: &Graph, reveal: Reveal, choice: Choice) -> Result<Plan> {
     Ok(match reveal {
-        Reveal::Logits => Plan::new(graph, flavour)?,
-        Reveal::Class => Plan::new(&graph.with_argmax()?, flavour)?,
+        Reveal::Logits => Plan::new(graph, choice)?,
+        Reveal::Class => Plan::new(&graph.with_argmax()?, choice)?,
     })
 }
 
@@ -150,13 +154,14 @@ impl<'m> Server<'m> {
         let graph = file::graph_to_json(&model.graph)?;
         channel.send(&(graph.len() as u32).to_le_bytes())?;
         channel.send(graph.as_bytes())?;
-        let choice = channel.recv(1 + HASH_BYTES)?;
-        let Some(&flavour) = Flavour::ALL.get(usize::from(choice[0])) else {
-            return Err(Error::PeerMisbehaved(format!("it asks for OT number {}", choice[0])));
-        };
-        let plan = plan_for(&model.graph, reveal, flavour)?;
+        let wanted = channel.recv(Choice::BYTES)?;
+        let choice = wanted.as_slice().try_into().ok().and_then(Choice::from_bytes);
+        let choice = choice
+            .ok_or_else(|| Error::PeerMisbehaved(format!("it asks for the unknown protocols {wanted:?}")))?;
+        let hash = channel.recv(HASH_BYTES)?;
+        let plan = plan_for(&model.graph, reveal, choice)?;
         channel.send(&plan.hash())?;
-        if choice[1..] != plan.hash() {
+        if hash != plan.hash() {
             return Err(Error::PeerIncompatible("its plan differs from ours".into()));
         }
         let core = Core::connect(channel, Role::Server, plan, start)?;
@@ -213,7 +218,7 @@ impl Client {
         let graph = file::graph_from_json(&text).map_err(Error::PeerIncompatible)?;
         graph.validate().map_err(|e| Error::PeerMisbehaved(e.to_string()))?;
         let plan = terms.plan(&graph, inferences)?;
-        channel.send(&[plan.flavour as u8])?;
+        channel.send(&plan.choice.to_bytes())?;
         channel.send(&plan.hash())?;
         if channel.recv(HASH_BYTES)? != plan.hash() {
             return Err(Error::PeerIncompatible("its plan differs from ours".into()));
@@ -257,7 +262,7 @@ impl Client {
 
 impl Core {
     fn connect(channel: Channel, role: Role, plan: Plan, start: Instant) -> Result<Self> {
-        let party = Party::connect(channel, role, plan.flavour, make_rng::<StdRng>())?;
+        let party = Party::connect(channel, role, plan.choice, make_rng::<StdRng>())?;
         let setup = engine::to_plan(&party, party.channel.traffic());
         let mut core = Self { party, plan, measured: Measured::default(), report: Report::default() };
         core.report.setup = setup;

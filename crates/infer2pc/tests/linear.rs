@@ -43,7 +43,7 @@ fn check(layer: &Product, flavour: Flavour, seed: u64) {
         (y, offline, party.channel.traffic() - start - offline)
     };
     let ((a, ..), (b, offline, online)) =
-        parties(flavour, |p| one(p, Some(&weights), &server), |p| one(p, None, &client));
+        parties(flavour.into(), |p| one(p, Some(&weights), &server), |p| one(p, None, &client));
 
     let ring = mask(layer.output_ring());
     let extra = layer.algorithm.extra_bits();

@@ -12,7 +12,7 @@ use copriv_model::{
     Bias, ConvSpec, Graph, GraphBuilder, LayerWeights, LinearSpec, Model, NodeId, TensorType, Weights,
     execute,
 };
-use copriv_plan::{Flavour, Plan};
+use copriv_plan::{Choice, Flavour, Plan};
 use proptest::prelude::*;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -184,8 +184,8 @@ fn input(graph: &Graph, seed: u64) -> Vec<i64> {
 }
 
 /// Runs `model` privately and compares every value, and the traffic of every layer.
-fn check(model: &Model, flavour: Flavour, x: &[i64]) {
-    let plan = Plan::new(&model.graph, flavour).unwrap();
+fn check(model: &Model, choice: Choice, x: &[i64]) {
+    let plan = Plan::new(&model.graph, choice).unwrap();
     let run = |party: &mut copriv_infer2pc::Party, weights: Option<&Weights>, x: Option<&[i64]>| {
         let mut measured = Measured::default();
         let material = engine::offline(party, &plan, weights, &mut measured).unwrap();
@@ -195,7 +195,7 @@ fn check(model: &Model, flavour: Flavour, x: &[i64]) {
         (result, shares, measured.prediction())
     };
     let ((_, server, seen_by_server), (result, client, seen_by_client)) =
-        parties(flavour, |p| run(p, Some(&model.weights), None), |p| run(p, None, Some(x)));
+        parties(choice, |p| run(p, Some(&model.weights), None), |p| run(p, None, Some(x)));
     let trace = execute::run(model, x).unwrap();
     for (id, node) in model.graph.nodes.iter().enumerate() {
         let Some(step) = plan.values[id] else { continue };
@@ -215,7 +215,7 @@ proptest! {
     #[test]
     fn private_equals_plaintext_and_measured_equals_planned(seed in any::<u64>(), steps in 1usize..6) {
         let model = Draw::new(seed).model(steps);
-        check(&model, Flavour::ALL[[0, 3, 4, 3, 0][steps - 1]], &input(&model.graph, seed ^ 1));
+        check(&model, Flavour::ALL[[0, 3, 4, 3, 0][steps - 1]].into(), &input(&model.graph, seed ^ 1));
     }
 }
 
@@ -227,9 +227,9 @@ fn sessions_agree_with_the_executor_over_several_inferences() {
         let (a, b) = Channel::pair();
         let server_model = model.clone();
         let server = std::thread::spawn(move || Server::accept(a, &server_model).unwrap().run().unwrap());
-        let terms = Terms { reveal, flavour: Some(flavour) };
+        let terms = Terms { reveal, flavour: Some(flavour), ..Terms::default() };
         let mut client = Client::connect(b, terms, 3).unwrap();
-        assert_eq!(client.report().setup, predict_setup(&model.graph, flavour).unwrap());
+        assert_eq!(client.report().setup, predict_setup(&model.graph, flavour.into()).unwrap());
         for i in 0..3 {
             let x = input(&model.graph, i);
             let material = client.offline().unwrap();
@@ -252,8 +252,8 @@ fn a_client_without_a_preference_gets_the_fewest_bytes() {
     let graph = Draw::new(3).model(4).graph;
     let bytes = |terms: Terms, n: u32| {
         let plan = terms.plan(&graph, n).unwrap();
-        let setup = predict_setup(&graph, plan.flavour).unwrap();
-        (setup.bytes() + plan.predict_session(u64::from(n)).total_bytes(), plan.flavour)
+        let setup = predict_setup(&graph, plan.choice).unwrap();
+        (setup.bytes() + plan.predict_session(u64::from(n)).total_bytes(), plan.choice)
     };
     for n in [1, 30] {
         let (least, chosen) = bytes(Terms::default(), n);
@@ -267,7 +267,7 @@ fn a_client_without_a_preference_gets_the_fewest_bytes() {
 #[test]
 fn material_of_another_plan_is_refused() {
     let models = [Draw::new(1).model(1), Draw::new(2).model(2)];
-    let plans = models.each_ref().map(|m| Plan::new(&m.graph, Flavour::Iknp).unwrap());
+    let plans = models.each_ref().map(|m| Plan::new(&m.graph, Flavour::Iknp.into()).unwrap());
     let swapped = |party: &mut copriv_infer2pc::Party, weights: Option<&Weights>| {
         let mut measured = Measured::default();
         let material = engine::offline(party, &plans[0], weights, &mut measured).unwrap();
@@ -275,6 +275,7 @@ fn material_of_another_plan_is_refused() {
             .unwrap_err()
             .to_string()
     };
-    let (a, b) = parties(Flavour::Iknp, |p| swapped(p, Some(&models[0].weights)), |p| swapped(p, None));
+    let (a, b) =
+        parties(Flavour::Iknp.into(), |p| swapped(p, Some(&models[0].weights)), |p| swapped(p, None));
     assert!(a.contains("another plan") && b.contains("another plan"));
 }

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{FLAVOUR, operator, parties, share};
+use common::{CHOICE, operator, parties, share};
 use copriv_infer2pc::{compare, convert, select};
 use copriv_model::kernel::mask;
 use copriv_plan::step::{Step, StepKind, Window};
@@ -32,7 +32,7 @@ fn step(kind: StepKind, len: usize, ring: u32) -> Step {
 }
 
 fn cost(step: &Step) -> (copriv_plan::ot::Ots, Vec<copriv_plan::Flow>) {
-    (step.ots(FLAVOUR), step.online(FLAVOUR))
+    (step.ots(CHOICE), step.online(CHOICE))
 }
 
 const RINGS: [u32; 17] = [2, 3, 4, 5, 6, 7, 8, 9, 10, 13, 16, 17, 32, 33, 37, 41, 62];
@@ -189,7 +189,7 @@ fn comparisons_of_private_integers() {
             y.rotate_left(3);
             x.into_iter().zip(y).unzip()
         };
-        let comparison = copriv_plan::Forest::greater(bits, FLAVOUR);
+        let comparison = copriv_plan::Forest::greater(bits, CHOICE);
         let n = x.len() as u64;
         let run = |p: &mut copriv_infer2pc::Party, mine: &[u64]| {
             let mut stock = p.stock(comparison.ots(n)).unwrap();
@@ -197,7 +197,7 @@ fn comparisons_of_private_integers() {
             p.channel.flush().unwrap();
             result
         };
-        let (a, b) = parties(FLAVOUR, |p| run(p, &x), |p| run(p, &y));
+        let (a, b) = parties(CHOICE, |p| run(p, &x), |p| run(p, &y));
         for i in 0..x.len() {
             assert_eq!(a[i] ^ b[i], x[i] > y[i], "{} > {} at {bits} bits", x[i], y[i]);
         }
@@ -208,7 +208,7 @@ fn comparisons_of_private_integers() {
 fn shares_of_a_comparison_are_balanced() {
     // Each party's share alone must say nothing: the same comparison, many times.
     let n = 4000;
-    let comparison = copriv_plan::Forest::greater(8, FLAVOUR);
+    let comparison = copriv_plan::Forest::greater(8, CHOICE);
     let (x, y) = share(&vec![5; n], 8, 1);
     let run = |p: &mut copriv_infer2pc::Party, v: &[u64]| {
         let mut stock = p.stock(comparison.ots(n as u64)).unwrap();
@@ -216,7 +216,7 @@ fn shares_of_a_comparison_are_balanced() {
         p.channel.flush().unwrap();
         bits.iter().filter(|b| **b).count()
     };
-    let (a, b) = parties(FLAVOUR, |p| run(p, &x), |p| run(p, &y));
+    let (a, b) = parties(CHOICE, |p| run(p, &x), |p| run(p, &y));
     // Six standard deviations.
     for ones in [a, b] {
         assert!((ones as f64 - n as f64 / 2.0).abs() < 3.0 * (n as f64).sqrt(), "{ones} of {n}");

@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             for _ in 0..RUNS {
                 let started = Instant::now();
                 let graph = named(name, Bits::new(weights, activations))?;
-                let plan = Plan::new(&graph, Flavour::Ferret)?;
+                let plan = Plan::new(&graph, Flavour::Ferret.into())?;
                 let planned = started.elapsed().as_secs_f64();
                 bytes = plan.predict().total_bytes();
                 least = [least[0].min(planned), least[1].min(started.elapsed().as_secs_f64())];

@@ -1,7 +1,8 @@
 //! Shape of the comparison protocols of CrypTFlow2 (eprint 2020/1002, section 3): digits by
 //! 1-of-2^m OT, joined by AND trees.
 
-use crate::ot::{Flavour, Ots, packed};
+use crate::choice::Choice;
+use crate::ot::{Ots, packed};
 use crate::traffic::{Flow, Meter};
 
 /// What a tree finds out of `x` at the server and `y` at the client, XOR-shared.
@@ -40,9 +41,9 @@ pub struct Level {
 
 impl Tree {
     /// The cheapest digit size for `bits`-bit operands; none for 0 bits.
-    pub fn new(finds: Finds, bits: u32, flavour: Flavour) -> Self {
+    pub fn new(finds: Finds, bits: u32, choice: Choice) -> Self {
         let candidates = (1..=4).map(|m| Self::with_digits(finds, bits, m));
-        let price = |tree: &Self| Forest(vec![tree.clone()]).millibits(flavour);
+        let price = |tree: &Self| Forest(vec![tree.clone()]).millibits(choice);
         candidates.min_by_key(price).unwrap_or_else(|| Self::with_digits(finds, bits, 4))
     }
 
@@ -89,19 +90,19 @@ pub struct Forest(pub Vec<Tree>);
 
 impl Forest {
     /// One tree that finds `1{x > y}` of `bits`-bit operands.
-    pub fn greater(bits: u32, flavour: Flavour) -> Self {
-        Self(vec![Tree::new(Finds::Greater, bits, flavour)])
+    pub fn greater(bits: u32, choice: Choice) -> Self {
+        Self(vec![Tree::new(Finds::Greater, bits, choice)])
     }
 
     /// The trees of a saturation of `ring`-bit values to `window` bits: the carry of the low
     /// bits, the comparison of the bits between them and the sign, and whether those are
     /// opposite (see [`crate::StepKind::Saturate`]).
-    pub fn saturate(ring: u32, window: u32, flavour: Flavour) -> Self {
+    pub fn saturate(ring: u32, window: u32, choice: Choice) -> Self {
         let high = ring - 1 - window;
         Self(vec![
-            Tree::new(Finds::Greater, window, flavour),
-            Tree::new(Finds::GreaterAndEqual, high, flavour),
-            Tree::new(Finds::Equal, high, flavour),
+            Tree::new(Finds::Greater, window, choice),
+            Tree::new(Finds::GreaterAndEqual, high, choice),
+            Tree::new(Finds::Equal, high, choice),
         ])
     }
 
@@ -144,11 +145,11 @@ impl Forest {
     }
 
     /// Offline and online thousandths of a bit of one run: what the digit size is chosen by.
-    fn millibits(&self, flavour: Flavour) -> u64 {
+    fn millibits(&self, choice: Choice) -> u64 {
         // Enough elements for the padding of single messages to vanish.
         const MANY: u64 = 1 << 16;
         let online = Meter::new().count(&self.flows(MANY)).bytes() * 8000 / MANY;
         let ots = self.ots(1);
-        online + (ots.server_sends + ots.client_sends) * flavour.millibits()
+        online + (ots.server_sends + ots.client_sends) * choice.flavour.millibits()
     }
 }

@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 pub mod architectures;
+mod choice;
 pub mod comparison;
 mod error;
 pub mod linear;
@@ -20,6 +21,7 @@ mod rings;
 pub mod step;
 pub mod traffic;
 
+pub use choice::{Choice, Preset};
 pub use comparison::Forest;
 pub use error::PlanError;
 pub use linear::Product;

@@ -3,13 +3,13 @@
 use copriv_model::kernel::Geometry;
 use copriv_model::{Graph, NodeId, Op};
 
+use crate::choice::Choice;
 use crate::linear::{Algorithm, Method, Product, Side};
-use crate::ot::Flavour;
 use crate::rings::Rings;
 use crate::step::{Plan, Step, StepId, StepKind, Window};
 use crate::{PlanError, rings};
 
-pub(crate) fn lower(graph: &Graph, flavour: Flavour) -> Result<Plan, PlanError> {
+pub(crate) fn lower(graph: &Graph, choice: Choice) -> Result<Plan, PlanError> {
     graph.validate()?;
     let rings = Rings::of(graph)?;
     let mut lowering = Lowering { graph, rings, steps: Vec::new(), values: vec![None; graph.nodes.len()] };
@@ -19,7 +19,7 @@ pub(crate) fn lower(graph: &Graph, flavour: Flavour) -> Result<Plan, PlanError> 
         }
     }
     lowering.reveal();
-    Ok(Plan { flavour, steps: lowering.steps, values: lowering.values })
+    Ok(Plan { choice, steps: lowering.steps, values: lowering.values })
 }
 
 struct Lowering<'a> {

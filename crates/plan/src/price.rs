@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::choice::Choice;
 use crate::comparison::Forest;
-use crate::ot::{Choices, Flavour, OtMeter, Ots, packed};
+use crate::ot::{Choices, OtMeter, Ots, packed};
 use crate::step::{Plan, Step, StepKind};
 use crate::traffic::{Flow, Meter, Traffic};
 
@@ -108,7 +109,7 @@ pub struct Forecast<'p> {
 impl<'p> Forecast<'p> {
     /// A session after its set-up.
     pub fn new(plan: &'p Plan) -> Self {
-        Self { plan, ots: OtMeter::new(plan.flavour) }
+        Self { plan, ots: OtMeter::new(plan.choice.flavour) }
     }
 
     /// The next inference.
@@ -117,8 +118,8 @@ impl<'p> Forecast<'p> {
         let (mut offline, mut online) = (Meter::new(), Meter::new());
         for step in &self.plan.steps {
             let layer = prediction.layer_mut(&step.layer);
-            layer.offline += offline.count(&step.offline(self.plan.flavour, &mut self.ots));
-            layer.online += online.count(&step.online(self.plan.flavour));
+            layer.offline += offline.count(&step.offline(self.plan.choice, &mut self.ots));
+            layer.online += online.count(&step.online(self.plan.choice));
         }
         prediction.without_silent_layers()
     }
@@ -126,64 +127,64 @@ impl<'p> Forecast<'p> {
 
 impl Step {
     /// Random OTs that the step consumes online (a product makes its own).
-    pub fn ots(&self, flavour: Flavour) -> Ots {
+    pub fn ots(&self, choice: Choice) -> Ots {
         let n = self.len as u64;
         match &self.kind {
             StepKind::Extend { msb_known: true, .. } => Ots::from_server(n),
             StepKind::Extend { from, .. } => {
-                Forest::greater(*from, flavour).ots(n) + b2a_ots(n, self.ring - from)
+                Forest::greater(*from, choice).ots(n) + b2a_ots(n, self.ring - from)
             }
             StepKind::Truncate { shift, .. } => {
-                Forest::greater(*shift, flavour).ots(n) + b2a_ots(n, self.ring)
+                Forest::greater(*shift, choice).ots(n) + b2a_ots(n, self.ring)
             }
-            StepKind::ClampLow { .. } | StepKind::ClampHigh { .. } => clamp_ots(n, self.ring, flavour),
+            StepKind::ClampLow { .. } | StepKind::ClampHigh { .. } => clamp_ots(n, self.ring, choice),
             // Two ANDs with a common operand, one AND, MUX, B2A.
             StepKind::Saturate { from, window, .. } => {
-                Forest::saturate(*from, *window, flavour).ots(n) + Ots::both(3 * n) + b2a_ots(n, self.ring)
+                Forest::saturate(*from, *window, choice).ots(n) + Ots::both(3 * n) + b2a_ots(n, self.ring)
             }
             StepKind::MaxPool(window) => {
                 let matches = window.kernel * window.kernel - 1;
-                clamp_ots(n * matches as u64, self.ring, flavour)
+                clamp_ots(n * matches as u64, self.ring, choice)
             }
             StepKind::Argmax { candidates, from } => {
                 let matches = *candidates as u64 - 1;
-                clamp_ots(matches, *from, flavour) + Ots::both(matches)
+                clamp_ots(matches, *from, choice) + Ots::both(matches)
             }
             _ => Ots::default(),
         }
     }
 
     /// Offline messages.
-    pub fn offline(&self, flavour: Flavour, meter: &mut OtMeter) -> Vec<Flow> {
+    pub fn offline(&self, choice: Choice, meter: &mut OtMeter) -> Vec<Flow> {
         match &self.kind {
             StepKind::Product { product, .. } => product.offline(meter),
-            _ => meter.extend(self.ots(flavour), Choices::Random),
+            _ => meter.extend(self.ots(choice), Choices::Random),
         }
     }
 
     /// Online messages.
-    pub fn online(&self, flavour: Flavour) -> Vec<Flow> {
+    pub fn online(&self, choice: Choice) -> Vec<Flow> {
         let n = self.len as u64;
         match &self.kind {
             StepKind::Product { product, .. } => vec![product.online()],
             StepKind::Extend { from, msb_known: true, .. } => cot(n, self.ring - from).into(),
             StepKind::Extend { from, .. } => {
-                [Forest::greater(*from, flavour).flows(n), b2a(n, self.ring - from)].concat()
+                [Forest::greater(*from, choice).flows(n), b2a(n, self.ring - from)].concat()
             }
             StepKind::Truncate { shift, .. } => {
-                [Forest::greater(*shift, flavour).flows(n), b2a(n, self.ring)].concat()
+                [Forest::greater(*shift, choice).flows(n), b2a(n, self.ring)].concat()
             }
-            StepKind::ClampLow { .. } | StepKind::ClampHigh { .. } => clamp(n, self.ring, flavour),
+            StepKind::ClampLow { .. } | StepKind::ClampHigh { .. } => clamp(n, self.ring, choice),
             StepKind::Saturate { from, window, .. } => {
                 let opened = |bits| Flow::Both { up: packed(n, bits), down: packed(n, bits) };
-                let trees = Forest::saturate(*from, *window, flavour).flows(n);
+                let trees = Forest::saturate(*from, *window, choice).flows(n);
                 [trees, vec![opened(3), opened(2)], mux_and_b2a(n, self.ring).into()].concat()
             }
             StepKind::MaxPool(window) => tournament(window.kernel * window.kernel)
-                .flat_map(|m| clamp(n * m as u64, self.ring, flavour))
+                .flat_map(|m| clamp(n * m as u64, self.ring, choice))
                 .collect(),
             StepKind::Argmax { candidates, from } => tournament(*candidates)
-                .flat_map(|m| [clamp(m as u64, *from, flavour), mux(m as u64, self.ring).into()].concat())
+                .flat_map(|m| [clamp(m as u64, *from, choice), mux(m as u64, self.ring).into()].concat())
                 .collect(),
             StepKind::Reveal => vec![Flow::Down(packed(n, u64::from(self.ring)))],
             StepKind::Input
@@ -234,10 +235,10 @@ fn mux_and_b2a(n: u64, ring: u32) -> [Flow; 2] {
     ]
 }
 
-fn clamp(n: u64, ring: u32, flavour: Flavour) -> Vec<Flow> {
-    [Forest::greater(ring - 1, flavour).flows(n), mux(n, ring).into()].concat()
+fn clamp(n: u64, ring: u32, choice: Choice) -> Vec<Flow> {
+    [Forest::greater(ring - 1, choice).flows(n), mux(n, ring).into()].concat()
 }
 
-fn clamp_ots(n: u64, ring: u32, flavour: Flavour) -> Ots {
-    Forest::greater(ring - 1, flavour).ots(n) + Ots::both(n)
+fn clamp_ots(n: u64, ring: u32, choice: Choice) -> Ots {
+    Forest::greater(ring - 1, choice).ots(n) + Ots::both(n)
 }

@@ -3,8 +3,8 @@
 use copriv_model::{Graph, NodeId};
 use serde::Serialize;
 
+use crate::choice::Choice;
 use crate::linear::Product;
-use crate::ot::Flavour;
 use crate::{PlanError, lower};
 
 /// Index of a step in [`Plan::steps`]; also names the shares that it produces.
@@ -13,8 +13,8 @@ pub type StepId = usize;
 /// A two-party program: what both parties run, in order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Plan {
-    /// What makes the random OTs; comparisons choose their digits by it.
-    pub flavour: Flavour,
+    /// What was chosen before; comparisons choose their digits by it.
+    pub choice: Choice,
     /// Operands stand before their users; the last step reveals the result to the client.
     pub steps: Vec<Step>,
     /// For each node of the graph the step whose shares hold its value; `None` where an
@@ -142,14 +142,14 @@ impl Plan {
     ///
     /// # Errors
     /// An invalid graph, or an operator that no protocol covers yet.
-    pub fn new(graph: &Graph, flavour: Flavour) -> Result<Self, PlanError> {
-        lower::lower(graph, flavour)
+    pub fn new(graph: &Graph, choice: Choice) -> Result<Self, PlanError> {
+        lower::lower(graph, choice)
     }
 
     /// Fingerprint of everything that both parties must agree on: the steps, in order.
     pub fn hash(&self) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new_derive_key("copriv plan v1");
-        hasher.update(format!("{:?}", self.flavour).as_bytes());
+        hasher.update(&self.choice.to_bytes());
         for step in &self.steps {
             hasher.update(&step.fingerprint());
         }

@@ -73,7 +73,7 @@ fn every_architecture_lowers_in_every_setting() {
     for name in NAMES {
         for numbers in [Bits::new(2, 4).into(), Bits::new(4, 6).into(), Bits::new(8, 8).into(), FIXED] {
             let graph = named(name, numbers).unwrap_or_else(|e| panic!("{name}: {e}"));
-            let plan = Plan::new(&graph, Flavour::Ferret).unwrap_or_else(|e| panic!("{name}: {e}"));
+            let plan = Plan::new(&graph, Flavour::Ferret.into()).unwrap_or_else(|e| panic!("{name}: {e}"));
             let products = plan.steps.iter().filter(|s| matches!(s.kind, StepKind::Product { .. })).count();
             assert_eq!(products, layer_sizes(&graph).len(), "{name}");
         }
@@ -83,7 +83,7 @@ fn every_architecture_lowers_in_every_setting() {
 #[test]
 fn fixed_point_products_work_in_the_uniform_ring() {
     let graph = named("resnet32", FIXED).unwrap();
-    let plan = Plan::new(&graph, Flavour::Iknp).unwrap();
+    let plan = Plan::new(&graph, Flavour::Iknp.into()).unwrap();
     for step in &plan.steps {
         if let StepKind::Product { product, .. } = &step.kind {
             assert_eq!(product.ring, 41, "{}", step.layer);

@@ -47,7 +47,7 @@ fn kinds(plan: &Plan) -> Vec<(&str, &'static str)> {
 
 #[test]
 fn a_relu_is_taken_with_the_saturation_and_shares_are_widened_once() {
-    let plan = Plan::new(&residual(4), Flavour::Iknp).unwrap();
+    let plan = Plan::new(&residual(4), Flavour::Iknp.into()).unwrap();
     let steps = kinds(&plan);
     let at = |name| steps.iter().position(|s| *s == name).unwrap_or_else(|| panic!("{name:?} in {steps:?}"));
     assert!(at(("requant1", "truncate")) < at(("requant1", "saturate")));
@@ -60,7 +60,7 @@ fn a_relu_is_taken_with_the_saturation_and_shares_are_widened_once() {
 
 #[test]
 fn an_extension_behind_a_clamp_knows_the_sign() {
-    let plan = Plan::new(&residual(4), Flavour::Iknp).unwrap();
+    let plan = Plan::new(&residual(4), Flavour::Iknp.into()).unwrap();
     for step in &plan.steps {
         if let StepKind::Extend { msb_known, .. } = step.kind {
             assert!(msb_known, "{}", step.layer);
@@ -70,11 +70,11 @@ fn an_extension_behind_a_clamp_knows_the_sign() {
 
 #[test]
 fn plans_that_differ_anywhere_have_other_hashes() {
-    let four = Plan::new(&residual(4), Flavour::Iknp).unwrap();
-    let five = Plan::new(&residual(5), Flavour::Iknp).unwrap();
-    assert_eq!(four.hash(), Plan::new(&residual(4), Flavour::Iknp).unwrap().hash());
+    let four = Plan::new(&residual(4), Flavour::Iknp.into()).unwrap();
+    let five = Plan::new(&residual(5), Flavour::Iknp.into()).unwrap();
+    assert_eq!(four.hash(), Plan::new(&residual(4), Flavour::Iknp.into()).unwrap().hash());
     assert_ne!(four.hash(), five.hash());
-    assert_ne!(four.hash(), Plan::new(&residual(4), Flavour::SoftSpoken8).unwrap().hash());
+    assert_ne!(four.hash(), Plan::new(&residual(4), Flavour::SoftSpoken8.into()).unwrap().hash());
     let first = four.steps.iter().zip(&five.steps).find(|(a, b)| a.fingerprint() != b.fingerprint());
     assert_eq!(
         first.map(|(a, _)| a.layer.as_str()),
@@ -88,7 +88,7 @@ fn a_ring_that_no_machine_word_holds_is_named() {
     let mut b = GraphBuilder::new("mean", TensorType::signed([1, 3, 3], 40, 0));
     let x = b.input();
     let y = b.avg_pool("mean", x, 3, 1).unwrap();
-    let error = Plan::new(&b.finish(y).unwrap(), Flavour::Iknp).unwrap_err().to_string();
+    let error = Plan::new(&b.finish(y).unwrap(), Flavour::Iknp.into()).unwrap_err().to_string();
     assert!(error.contains("`mean`") && error.contains("9 values"), "{error}");
 }
 
@@ -99,7 +99,7 @@ fn the_price_of_a_product_is_its_formula() {
     let mut b = GraphBuilder::new("product", TensorType::signed([2, 4, 5], 8, 0));
     let x = b.input();
     let y = b.conv("conv", x, spec(3, 1, 3)).unwrap();
-    let plan = Plan::new(&b.finish(y).unwrap(), Flavour::Iknp).unwrap();
+    let plan = Plan::new(&b.finish(y).unwrap(), Flavour::Iknp.into()).unwrap();
     let ring = u64::from(plan.steps[1].ring);
     let price = plan.predict();
     let layer = price.layers.iter().find(|l| l.name == "conv").unwrap();
@@ -125,7 +125,7 @@ fn comparisons_cover_every_bit_once_and_join_to_one_node() {
                 assert!(nodes <= 1);
             }
             for flavour in Flavour::ALL {
-                assert!(Tree::new(finds, bits, flavour).digits.iter().all(|&d| (1..=4).contains(&d)));
+                assert!(Tree::new(finds, bits, flavour.into()).digits.iter().all(|&d| (1..=4).contains(&d)));
             }
         }
     }

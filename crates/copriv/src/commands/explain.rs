@@ -36,9 +36,10 @@ pub fn run(args: &cli::Explain) -> Result<()> {
     if args.json.as_deref() != Some("-".as_ref()) {
         say!("{}: {} nodes\n{}", graph.name, graph.nodes.len(), nodes(&graph));
         say!(
-            "{} steps, OT extension {:?}, first inference of a session\n{}",
+            "{} steps, preset {}, OT extension {:?}, first inference of a session\n{}",
             lines.len(),
-            plan.flavour,
+            plan.choice.preset.name(),
+            plan.choice.flavour,
             steps(&lines)
         );
     }
@@ -46,18 +47,18 @@ pub fn run(args: &cli::Explain) -> Result<()> {
 }
 
 fn lines(plan: &Plan) -> Vec<Line> {
-    let mut ots = OtMeter::new(plan.flavour);
+    let mut ots = OtMeter::new(plan.choice.flavour);
     let (mut offline, mut online) = (Meter::new(), Meter::new());
     let line = |step: &Step| {
-        let random = step.ots(plan.flavour);
-        let online = online.count(&step.online(plan.flavour));
+        let random = step.ots(plan.choice);
+        let online = online.count(&step.online(plan.choice));
         Line {
             layer: step.layer.clone(),
             protocol: describe(&step.kind),
             elements: step.len,
             ring: step.ring,
             random_ots: random.server_sends + random.client_sends,
-            offline_bytes: offline.count(&step.offline(plan.flavour, &mut ots)).bytes(),
+            offline_bytes: offline.count(&step.offline(plan.choice, &mut ots)).bytes(),
             online_bytes: online.bytes(),
             online_rounds: online.rounds,
         }

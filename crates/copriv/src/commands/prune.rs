@@ -77,7 +77,7 @@ pub fn describe(blocks: &[PrunedBlock]) -> Result<()> {
 fn savings(start: &Checkpoint, quant: &QuantConfig) -> Result<Vec<f64>> {
     let price = |graph: &Graph| -> Result<f64> {
         let integers = structure(graph, &start.classes, start.pixels, quant)?;
-        let plan = Plan::new(&integers, Flavour::Ferret)?;
+        let plan = Plan::new(&integers, Flavour::Ferret.into())?;
         Ok(plan.predict_session(SESSION).total_bytes() as f64 / SESSION as f64)
     };
     let blocks = start.graph.blocks.len();

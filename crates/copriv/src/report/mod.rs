@@ -8,7 +8,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use copriv_model::file::write_whole;
-use copriv_plan::{Flavour, LayerPrice, Prediction, Traffic};
+use copriv_plan::{Flavour, LayerPrice, Prediction, Preset, Traffic};
 use serde::Serialize;
 
 pub use html::page;
@@ -32,6 +32,8 @@ pub struct Summary {
     pub as_planned: bool,
     /// What made the random OTs.
     pub ot: Flavour,
+    /// Whose protocols ran.
+    pub preset: Preset,
     /// Payload of both directions.
     pub bytes: Bytes,
     /// Direction changes.
@@ -111,7 +113,8 @@ impl Summary {
             images: evaluation.images,
             mismatched_logits: evaluation.mismatched,
             as_planned: evaluation.as_planned,
-            ot: evaluation.ot,
+            ot: evaluation.choice.flavour,
+            preset: evaluation.choice.preset,
             bytes: Bytes { setup: report.setup.bytes(), offline: offline.bytes(), online: online.bytes() },
             rounds: Rounds { offline: offline.rounds, online: online.rounds },
             seconds: Seconds { offline: each(report.seconds[1]), online: each(report.seconds[2]) },

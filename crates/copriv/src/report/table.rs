@@ -56,6 +56,7 @@ pub const ROWS: &[(&str, Figure)] = &[
     ("outputs that differ", |s| Some(format!("{} of {}", s.mismatched_logits, s.images))),
     ("bytes as planned", |s| Some(if s.as_planned { "yes" } else { "NO" }.to_owned())),
     ("ReLUs", |s| Some(s.relus.to_string())),
+    ("preset", |s| Some(s.preset.name().to_owned())),
     ("OT extension", |s| Some(format!("{:?}", s.ot).to_lowercase())),
     ("setup MB (once)", |s| Some(megabytes(s.bytes.setup))),
     ("offline MB", |s| Some(megabytes(s.bytes.offline))),

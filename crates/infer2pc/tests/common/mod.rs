@@ -5,28 +5,28 @@ use std::thread;
 
 use copriv_infer2pc::{Channel, OtStock, Party, Role};
 use copriv_model::kernel::mask;
-use copriv_plan::Flow;
 use copriv_plan::ot::{Choices, Flavour, OtMeter, Ots};
 use copriv_plan::traffic::{Meter, Traffic};
+use copriv_plan::{Choice, Flow, Preset};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-/// The flavour of operator tests: its base OTs are the quickest.
-pub const FLAVOUR: Flavour = Flavour::Iknp;
+/// The choice of operator tests: its set-up is the quickest.
+pub const CHOICE: Choice = Choice { flavour: Flavour::Iknp, preset: Preset::CoprivNg };
 
 /// Runs both closures as server and client of one connection; server's result first.
 pub fn parties<S: Send, C: Send>(
-    flavour: Flavour,
+    choice: Choice,
     server: impl FnOnce(&mut Party) -> S + Send,
     client: impl FnOnce(&mut Party) -> C + Send,
 ) -> (S, C) {
     let (a, b) = Channel::pair();
     thread::scope(|scope| {
         let server = scope.spawn(move || {
-            let mut party = Party::connect(a, Role::Server, flavour, StdRng::seed_from_u64(1)).unwrap();
+            let mut party = Party::connect(a, Role::Server, choice, StdRng::seed_from_u64(1)).unwrap();
             server(&mut party)
         });
-        let mut party = Party::connect(b, Role::Client, flavour, StdRng::seed_from_u64(2)).unwrap();
+        let mut party = Party::connect(b, Role::Client, choice, StdRng::seed_from_u64(2)).unwrap();
         let client = client(&mut party);
         (server.join().unwrap(), client)
     })
@@ -72,11 +72,11 @@ pub fn operator(
         assert!(stock.is_used_up(), "random OTs left over");
         (result, offline, party.channel.traffic() - start - offline)
     };
-    let ((a, ..), (b, offline, online)) = parties(FLAVOUR, |p| one(p, &server), |p| one(p, &client));
+    let ((a, ..), (b, offline, online)) = parties(CHOICE, |p| one(p, &server), |p| one(p, &client));
     let measured = |t: copriv_ot::Traffic| Traffic { up: t.sent, down: t.received, rounds: t.rounds };
     assert_eq!(
         measured(offline),
-        Meter::new().count(&OtMeter::new(FLAVOUR).extend(ots, Choices::Random)),
+        Meter::new().count(&OtMeter::new(CHOICE.flavour).extend(ots, Choices::Random)),
         "offline"
     );
     assert_eq!(measured(online), Meter::new().count(&flows), "online");
