@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use rand_core::CryptoRng;
 
-use crate::engine::Engine;
+use crate::engine::{BothRows, Engine};
 use crate::hash::{Direction, PadHash};
 use crate::softspoken::Choices;
 use crate::{Channel, OtError, OtFlavour, OtMeter, RotReceiver, RotSender, Secret, Traffic};
@@ -146,6 +146,27 @@ impl OtExtension {
         self.engine.set_threads(threads);
     }
 
+    /// Correlated OTs as they are, not hashed: rows `q` of ours as the sender, and `t = q ^ c Delta` of
+    /// ours as the receiver with these choices `c`, one a byte.
+    pub(crate) fn correlate(
+        &mut self,
+        chan: &mut Channel,
+        n_send: usize,
+        choices: &mut Secret<u8>,
+    ) -> Result<BothRows, OtError> {
+        self.rows(chan, n_send, Choices::Chosen, choices)
+    }
+
+    /// The difference of our rows as the sender.
+    pub(crate) fn delta(&self) -> u128 {
+        self.engine.delta()
+    }
+
+    /// A public value that no other session has, the same for both parties.
+    pub(crate) fn session_key(&self) -> [u8; 16] {
+        self.sends.hash.key()
+    }
+
     fn run(
         &mut self,
         chan: &mut Channel,
@@ -153,18 +174,28 @@ impl OtExtension {
         mode: Choices,
         choices: Vec<u8>,
     ) -> Result<(RotSender, RotReceiver), OtError> {
-        if self.failed {
-            return Err(OtError::Failed);
-        }
         let n_receive = choices.len();
         let mut choices = Secret::new(choices);
-        let rows = self.engine.extend(chan, n_send, mode, &mut choices);
-        self.failed = rows.is_err();
-        let (sent, received) = rows?;
+        let (sent, received) = self.rows(chan, n_send, mode, &mut choices)?;
         let (hash, first) = self.sends.reserve(n_send);
         let sent = RotSender::new(hash, first, self.engine.delta(), sent);
         let (hash, first) = self.receives.reserve(n_receive);
         Ok((sent, RotReceiver::new(hash, first, choices, received)))
+    }
+
+    fn rows(
+        &mut self,
+        chan: &mut Channel,
+        n_send: usize,
+        mode: Choices,
+        choices: &mut Secret<u8>,
+    ) -> Result<BothRows, OtError> {
+        if self.failed {
+            return Err(OtError::Failed);
+        }
+        let rows = self.engine.extend(chan, n_send, mode, choices);
+        self.failed = rows.is_err();
+        rows
     }
 }
 

@@ -48,6 +48,11 @@ impl PadHash {
         Self { key, cipher: Cipher::new(key), direction }
     }
 
+    /// The key, which is the same for both directions.
+    pub(crate) fn key(&self) -> [u8; 16] {
+        self.key.to_le_bytes()
+    }
+
     /// Key and direction.
     pub(crate) fn to_bytes(&self) -> [u8; 17] {
         let mut bytes = [self.direction as u8; 17];

@@ -15,6 +15,7 @@
 //! | [`rot`] | random OTs, each usable once | |
 //! | [`correlation`] | one interface for what follows | |
 //! | [`cot`], [`one_of_n`], [`triples`] | correlations, derandomised online | |
+//! | [`vole`] | packed VOLE: fixed small numbers times vectors | SoftSpokenOT, eprint 2022/192; Half-Tree, eprint 2022/1431 |
 //! | [`store`] | offline material, each item once | |
 //!
 //! # Example
@@ -82,6 +83,7 @@ pub mod store;
 mod traffic;
 mod transpose;
 pub mod triples;
+pub mod vole;
 pub mod wire;
 
 pub use channel::{Channel, ChannelError, Traffic};

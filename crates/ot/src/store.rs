@@ -324,7 +324,7 @@ fn erase(path: &Path) -> io::Result<()> {
 }
 
 /// Makes a rename durable.
-fn sync_folder(folder: &Path) -> io::Result<()> {
+pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
     if cfg!(unix) {
         File::open(folder)?.sync_all()?;
     }
@@ -340,7 +340,7 @@ fn create_private_folder(folder: &Path) -> io::Result<()> {
 }
 
 /// For the owner only.
-fn private(options: &mut OpenOptions) -> &mut OpenOptions {
+pub(crate) fn private(options: &mut OpenOptions) -> &mut OpenOptions {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
     options
