@@ -152,7 +152,8 @@ impl Draw {
                 let stride = self.rng.random_range(1..3usize);
                 let kernel = self.rng.random_range(1..=h.min(w).min(3));
                 if self.rng.random() {
-                    self.builder.max_pool(&name, x, kernel, stride).unwrap()
+                    let pad = self.rng.random_range(0..kernel);
+                    self.builder.max_pool(&name, x, (kernel, stride, pad)).unwrap()
                 } else {
                     self.builder.avg_pool(&name, x, kernel, stride).unwrap()
                 }

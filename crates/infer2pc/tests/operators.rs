@@ -145,7 +145,12 @@ fn extension_is_exact() {
 
 #[test]
 fn max_pool_is_exact() {
-    let window = Window { input: [3, 5, 6], kernel: 3, stride: 2 };
+    for (kernel, stride, pad) in [(3, 2, 0), (3, 2, 1), (2, 1, 1), (4, 3, 3), (5, 5, 4), (1, 2, 0)] {
+        check_max_pool(Window { input: [3, 5, 6], kernel, stride, pad });
+    }
+}
+
+fn check_max_pool(window: Window) {
     let ring = 9;
     let mut rng = StdRng::seed_from_u64(4);
     let x: Vec<u64> = (0..90).map(|_| rng.random_range(0..256u64).wrapping_sub(128) & mask(ring)).collect();
@@ -153,10 +158,20 @@ fn max_pool_is_exact() {
     let step = step(StepKind::MaxPool(window), 3 * rows * cols, ring);
     let y =
         operator(&x, (ring, ring), cost(&step), |p, s, x| select::max_pool(p, s, ring, &window, x).unwrap());
-    for (i, y) in y.iter().enumerate() {
-        let candidates = window.candidates();
-        let best = candidates.iter().map(|at| signed(x[at[i]], ring)).max().unwrap();
-        assert_eq!(signed(*y, ring), best);
+    let mut y = y.iter();
+    let inside = |at: usize, offset: usize, size: usize| {
+        (at * window.stride + offset).checked_sub(window.pad).filter(|&v| v < size)
+    };
+    for plane in x.chunks_exact(30) {
+        for (row, col) in (0..rows).flat_map(|r| (0..cols).map(move |c| (r, c))) {
+            let mut best = i64::MIN;
+            for (i, j) in (0..window.kernel).flat_map(|i| (0..window.kernel).map(move |j| (i, j))) {
+                if let (Some(r), Some(c)) = (inside(row, i, 5), inside(col, j, 6)) {
+                    best = best.max(signed(plane[r * 6 + c], ring));
+                }
+            }
+            assert_eq!(signed(*y.next().unwrap(), ring), best, "{window:?}");
+        }
     }
 }
 

@@ -166,10 +166,9 @@ impl GraphBuilder {
         &mut self,
         name: &str,
         x: NodeId,
-        kernel: usize,
-        stride: usize,
+        (kernel, stride, pad): (usize, usize, usize),
     ) -> Result<NodeId, ModelError> {
-        self.push(name, Op::MaxPool { kernel, stride }, vec![x], None)
+        self.push(name, Op::MaxPool { kernel, stride, pad }, vec![x], None)
     }
 
     /// `[c, h, w]` to a vector.

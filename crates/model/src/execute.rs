@@ -48,12 +48,12 @@ pub fn run(model: &Model, input: &[i64]) -> Result<Trace, ModelError> {
             Op::Add { shifts } => add(operand(0), operand(1), *shifts),
             Op::AvgPool { kernel, stride } => {
                 let area = (kernel * kernel) as i64;
-                pool(operand(0), operand_type(0), &node.output, *kernel, *stride, |window| {
+                pool(operand(0), operand_type(0), &node.output, (*kernel, *stride, 0), |window| {
                     (window.iter().sum::<i64>() + area / 2).div_euclid(area)
                 })
             }
-            Op::MaxPool { kernel, stride } => {
-                pool(operand(0), operand_type(0), &node.output, *kernel, *stride, |window| {
+            Op::MaxPool { kernel, stride, pad } => {
+                pool(operand(0), operand_type(0), &node.output, (*kernel, *stride, *pad), |window| {
                     window.iter().copied().max().unwrap_or(0)
                 })
             }
@@ -102,12 +102,12 @@ fn add(x: &[i64], y: &[i64], [sx, sy]: [u32; 2]) -> Vec<i64> {
     x.iter().zip(y).map(|(&x, &y)| (x << sx) + (y << sy)).collect()
 }
 
+/// Reduces what each window has of the tensor.
 fn pool(
     x: &[i64],
     input: &TensorType,
     output: &TensorType,
-    kernel: usize,
-    stride: usize,
+    (kernel, stride, pad): (usize, usize, usize),
     reduce: impl Fn(&[i64]) -> i64,
 ) -> Vec<i64> {
     let ([_, h, w], [c, out_h, out_w]) = (input.shape, output.shape);
@@ -117,9 +117,11 @@ fn pool(
         for row in 0..out_h {
             for col in 0..out_w {
                 window.clear();
-                for i in 0..kernel {
-                    let start = (row * stride + i) * w + col * stride;
-                    window.extend_from_slice(&plane[start..start + kernel]);
+                let span = |at: usize, size: usize| {
+                    (at * stride).saturating_sub(pad)..(at * stride + kernel).saturating_sub(pad).min(size)
+                };
+                for y in span(row, h) {
+                    window.extend(span(col, w).map(|x| plane[y * w + x]));
                 }
                 y.push(reduce(&window));
             }

@@ -85,12 +85,16 @@ pub enum Op {
         /// Window stride.
         stride: usize,
     },
-    /// Maximum over `kernel x kernel` windows, no padding.
+    /// Maximum over `kernel x kernel` windows; of a window that reaches into the padding only
+    /// the part on the tensor counts.
     MaxPool {
         /// Window side.
         kernel: usize,
         /// Window stride.
         stride: usize,
+        /// Padding, all four sides.
+        #[serde(default, skip_serializing_if = "no_padding")]
+        pad: usize,
     },
     /// `[c, h, w]` to `[c*h*w, 1, 1]`, row-major.
     Flatten,
@@ -145,6 +149,11 @@ pub struct Preprocess {
 }
 
 impl Eq for Preprocess {}
+
+/// Models without padding keep the form that they had before there was any.
+fn no_padding(pad: &usize) -> bool {
+    *pad == 0
+}
 
 impl Graph {
     /// The input's type.

@@ -58,14 +58,8 @@ pub(crate) fn infer(
             }
         }
         Op::Add { shifts } => add_type(name, *shifts, operands)?,
-        Op::AvgPool { kernel, stride } | Op::MaxPool { kernel, stride } => {
-            let [c, h, w] = operands[0].shape;
-            if *kernel == 0 || *stride == 0 || *kernel > h || *kernel > w {
-                return fail(format!("window {kernel}, stride {stride} on {h}x{w}"));
-            }
-            let shape = [c, (h - kernel) / stride + 1, (w - kernel) / stride + 1];
-            TensorType { shape, ..operands[0].clone() }
-        }
+        Op::AvgPool { kernel, stride } => pool_type(name, (*kernel, *stride, 0), operands[0])?,
+        Op::MaxPool { kernel, stride, pad } => pool_type(name, (*kernel, *stride, *pad), operands[0])?,
         Op::Flatten => TensorType { shape: [operands[0].len(), 1, 1], ..operands[0].clone() },
         Op::Argmax => {
             let n = operands[0].shape[0];
@@ -100,6 +94,23 @@ fn conv_type(name: &str, conv: &Conv, x: &TensorType) -> Result<TensorType, Mode
     let side = |n: usize| (n + 2 * pad - kernel) / stride + 1;
     let scale = x.scale_log2 + conv.linear.weight_scale_log2;
     Ok(TensorType::signed([k, side(h), side(w)], conv.linear.acc_bits, scale))
+}
+
+fn pool_type(
+    name: &str,
+    (kernel, stride, pad): (usize, usize, usize),
+    x: &TensorType,
+) -> Result<TensorType, ModelError> {
+    let [c, h, w] = x.shape;
+    let fits = |n: usize| n + 2 * pad >= kernel;
+    if kernel == 0 || stride == 0 || pad >= kernel || !fits(h) || !fits(w) {
+        return Err(ModelError::graph(
+            name,
+            format!("window {kernel}, stride {stride}, pad {pad} on {h}x{w}"),
+        ));
+    }
+    let side = |n: usize| (n + 2 * pad - kernel) / stride + 1;
+    Ok(TensorType { shape: [c, side(h), side(w)], ..x.clone() })
 }
 
 fn add_type(name: &str, shifts: [u32; 2], operands: &[&TensorType]) -> Result<TensorType, ModelError> {

@@ -78,7 +78,7 @@ fn a_requantisation_that_could_wrap_is_refused() {
 fn pools_and_argmax() {
     let mut b = GraphBuilder::new("pools", TensorType::signed([1, 2, 4], 8, 0));
     let x = b.input();
-    let y = b.max_pool("max", x, 2, 2).unwrap();
+    let y = b.max_pool("max", x, (2, 2, 0)).unwrap();
     let y = b.flatten("flat", y).unwrap();
     let graph = b.finish(y).unwrap().with_argmax().unwrap();
     let model = Model::new(graph, Weights::default()).unwrap();
@@ -86,6 +86,17 @@ fn pools_and_argmax() {
     assert_eq!(trace.values[1], [-5, 3]);
     assert_eq!(trace.output(), &[1]);
     assert_eq!(execute::argmax(&[4, 7, 7]), 1);
+
+    // Padding does not take part: the corner's window holds -5, -9, -7, -6 only.
+    let mut b = GraphBuilder::new("padded", TensorType::signed([1, 2, 4], 8, 0));
+    let x = b.input();
+    let y = b.max_pool("max", x, (3, 2, 1)).unwrap();
+    let graph = b.finish(y).unwrap();
+    let text = file::graph_to_json(&graph).unwrap();
+    assert!(text.contains("\"pad\": 1"));
+    assert_eq!(file::graph_from_json(&text).unwrap(), graph);
+    let model = Model::new(graph, Weights::default()).unwrap();
+    assert_eq!(execute::run(&model, &[-5, -9, 3, 1, -7, -6, 2, 3]).unwrap().output(), [-5, 3]);
 
     let mut b = GraphBuilder::new("mean", TensorType::signed([1, 2, 2], 8, 0));
     let x = b.input();

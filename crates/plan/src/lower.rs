@@ -52,13 +52,13 @@ impl Lowering<'_> {
                 self.push(name, StepKind::Add { shifts: *shifts }, operands, len, ring)
             }
             Op::AvgPool { kernel, stride } => {
-                let window = self.window(id, *kernel, *stride);
+                let window = self.window(id, *kernel, *stride, 0);
                 let x = self.operand(id, 0)?;
                 let sum = self.push(name, StepKind::SumPool(window), vec![x], len, ring);
                 self.divide(id, sum, (kernel * kernel) as u64)?
             }
-            Op::MaxPool { kernel, stride } => {
-                let window = self.window(id, *kernel, *stride);
+            Op::MaxPool { kernel, stride, pad } => {
+                let window = self.window(id, *kernel, *stride, *pad);
                 let x = self.operand(id, 0)?;
                 self.push(name, StepKind::MaxPool(window), vec![x], len, ring)
             }
@@ -191,9 +191,9 @@ impl Lowering<'_> {
         }
     }
 
-    fn window(&self, id: NodeId, kernel: usize, stride: usize) -> Window {
+    fn window(&self, id: NodeId, kernel: usize, stride: usize, pad: usize) -> Window {
         let input = self.graph.nodes[self.graph.nodes[id].inputs[0]].output.shape;
-        Window { input, kernel, stride }
+        Window { input, kernel, stride, pad }
     }
 
     fn push(&mut self, layer: &str, kind: StepKind, inputs: Vec<StepId>, len: usize, ring: u32) -> StepId {

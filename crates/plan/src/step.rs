@@ -135,6 +135,8 @@ pub struct Window {
     pub kernel: usize,
     /// Stride.
     pub stride: usize,
+    /// Padding.
+    pub pad: usize,
 }
 
 impl Plan {
@@ -167,11 +169,13 @@ impl Step {
 impl Window {
     /// `(rows, columns)` of the result.
     pub fn output_size(&self) -> (usize, usize) {
-        let side = |n: usize| (n - self.kernel) / self.stride + 1;
+        let side = |n: usize| (n + 2 * self.pad - self.kernel) / self.stride + 1;
         (side(self.input[1]), side(self.input[2]))
     }
 
-    /// For every candidate of a window, in row-major order, the operand's indices by output.
+    /// For every candidate of a window, in row-major order, the operand's indices by output. A
+    /// position in the padding stands for the nearest one on the tensor, which belongs to the
+    /// same window: fine for a maximum, while sums have no padding.
     pub fn candidates(&self) -> Vec<Vec<usize>> {
         let [c, h, w] = self.input;
         let (rows, cols) = self.output_size();
@@ -181,13 +185,18 @@ impl Window {
                 let mut indices = Vec::with_capacity(c * rows * cols);
                 for channel in 0..c {
                     for row in 0..rows {
-                        let line = (channel * h + row * self.stride + i) * w + j;
-                        indices.extend((0..cols).map(|col| line + col * self.stride));
+                        let line = (channel * h + self.nearest(row, i, h)) * w;
+                        indices.extend((0..cols).map(|col| line + self.nearest(col, j, w)));
                     }
                 }
                 all.push(indices);
             }
         }
         all
+    }
+
+    /// The `offset`-th row or column of window `at`, moved onto the tensor.
+    fn nearest(&self, at: usize, offset: usize, size: usize) -> usize {
+        (at * self.stride + offset).saturating_sub(self.pad).min(size - 1)
     }
 }

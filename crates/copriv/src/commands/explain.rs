@@ -120,7 +120,7 @@ fn operator(op: &Op) -> String {
         }
         Op::Add { .. } => "add".into(),
         Op::AvgPool { kernel, .. } => format!("mean {kernel}x{kernel}"),
-        Op::MaxPool { kernel, .. } => format!("maximum {kernel}x{kernel}"),
+        Op::MaxPool { kernel, stride, pad } => format!("maximum {kernel}x{kernel} stride {stride} pad {pad}"),
         Op::Flatten => "flatten".into(),
         Op::Argmax => "argmax".into(),
     }

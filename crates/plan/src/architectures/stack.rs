@@ -142,7 +142,7 @@ impl<'a> Stack<'a> {
         side: usize,
         stride: usize,
     ) -> Result<NodeId, ModelError> {
-        self.builder.max_pool(name, x, side, stride)
+        self.builder.max_pool(name, x, (side, stride, 0))
     }
 
     pub fn avg_pool(
