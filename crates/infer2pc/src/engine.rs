@@ -121,6 +121,7 @@ fn interactive(party: &mut Party, stock: &mut OtStock, step: &Step, values: &[Ve
             Ok(pairs.map(|(x, y)| (x << shifts[0]).wrapping_add(y << shifts[1]) & mask(ring)).collect())
         }
         StepKind::SumPool(window) => Ok(sum_pool(window, ring, x)),
+        StepKind::Subsample { input, how } => Ok(how.apply(*input, x)),
         StepKind::Extend { from, offset, msb_known } => {
             convert::extend(party, stock, (*from, ring, *offset, *msb_known), x)
         }

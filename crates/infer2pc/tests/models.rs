@@ -9,8 +9,8 @@ use copriv_infer2pc::session::predict_setup;
 use copriv_infer2pc::{Channel, Client, Reveal, Server, Terms};
 use copriv_model::kernel::mask;
 use copriv_model::{
-    Bias, ConvSpec, Graph, GraphBuilder, LayerWeights, LinearSpec, Model, NodeId, TensorType, Weights,
-    execute,
+    Bias, ConvSpec, Graph, GraphBuilder, LayerWeights, LinearSpec, Model, NodeId, Subsample, TensorType,
+    Weights, execute,
 };
 use copriv_plan::{Choice, Flavour, Plan};
 use proptest::prelude::*;
@@ -120,7 +120,7 @@ impl Draw {
     }
 
     fn step(&mut self, x: NodeId) -> NodeId {
-        match self.rng.random_range(0..5) {
+        match self.rng.random_range(0..6) {
             0 => self.relu(x),
             1 => {
                 let y = self.conv(x);
@@ -142,6 +142,12 @@ impl Draw {
                 let name = self.name("add");
                 let y = self.builder.add(&name, x, y).unwrap();
                 self.requant(y)
+            }
+            4 => {
+                let name = self.name("subsample");
+                let mut draw = |below| self.rng.random_range(0..below);
+                let how = Subsample { stride: draw(2) + 1, before: draw(3), after: draw(3) };
+                self.builder.subsample(&name, x, how).unwrap()
             }
             _ => {
                 let [_, h, w] = self.builder.type_of(x).shape;

@@ -1,6 +1,6 @@
 //! Builds graphs, deriving the type of every edge; loading re-derives and compares.
 
-use crate::graph::{Conv, Graph, Linear, Node, NodeId, Op, Preprocess, TensorType};
+use crate::graph::{Conv, Graph, Linear, Node, NodeId, Op, Preprocess, Subsample, TensorType};
 use crate::types::infer;
 use crate::{ModelError, range};
 
@@ -169,6 +169,11 @@ impl GraphBuilder {
         (kernel, stride, pad): (usize, usize, usize),
     ) -> Result<NodeId, ModelError> {
         self.push(name, Op::MaxPool { kernel, stride, pad }, vec![x], None)
+    }
+
+    /// A subsampling with zero channels.
+    pub fn subsample(&mut self, name: &str, x: NodeId, how: Subsample) -> Result<NodeId, ModelError> {
+        self.push(name, Op::Subsample(how), vec![x], None)
     }
 
     /// `[c, h, w]` to a vector.

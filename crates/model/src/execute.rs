@@ -57,6 +57,7 @@ pub fn run(model: &Model, input: &[i64]) -> Result<Trace, ModelError> {
                     window.iter().copied().max().unwrap_or(0)
                 })
             }
+            Op::Subsample(how) => how.apply(operand_type(0).shape, operand(0)),
             Op::Flatten => operand(0).to_vec(),
             Op::Argmax => vec![argmax(operand(0)) as i64],
         };

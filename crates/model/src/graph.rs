@@ -96,6 +96,9 @@ pub enum Op {
         #[serde(default, skip_serializing_if = "no_padding")]
         pad: usize,
     },
+    /// Every `stride`-th row and column, with channels of zeros before and after: ResNet's
+    /// option-A shortcut. No arithmetic, so it costs nothing privately.
+    Subsample(Subsample),
     /// `[c, h, w]` to `[c*h*w, 1, 1]`, row-major.
     Flatten,
     /// Index of the largest of `[n, 1, 1]`; the smallest index wins a tie.
@@ -134,6 +137,18 @@ pub struct Linear {
     /// No accumulator (bias included) is larger in magnitude. By default the worst case of
     /// the shape; with tight accumulators that of the real weights, and then it is public.
     pub acc_bound: u64,
+}
+
+/// Which pixels a subsampling keeps, and how many channels of zeros surround them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Subsample {
+    /// Distance of the rows and columns kept; the first of each is.
+    pub stride: usize,
+    /// Zero channels before the operand's.
+    pub before: usize,
+    /// Zero channels behind them.
+    pub after: usize,
 }
 
 /// `integer = clamp(floor((pixel / 255 - mean[c]) / std[c] / 2^scale_log2 + 1/2))` with the
@@ -245,6 +260,28 @@ impl TensorType {
     /// The real number that `value` stands for.
     pub fn dequantise(&self, value: i64) -> f64 {
         value as f64 * 2f64.powi(self.scale_log2)
+    }
+}
+
+impl Subsample {
+    /// Shape of the result.
+    pub fn output_shape(&self, [c, h, w]: [usize; 3]) -> [usize; 3] {
+        let side = |n: usize| n.div_ceil(self.stride.max(1));
+        [self.before + c + self.after, side(h), side(w)]
+    }
+
+    /// The result for an operand of shape `input`, row-major.
+    pub fn apply<T: Copy + Default>(&self, input: [usize; 3], x: &[T]) -> Vec<T> {
+        let [_, h, w] = input;
+        let [c, rows, columns] = self.output_shape(input);
+        let mut y = vec![T::default(); c * rows * columns];
+        let planes = y.chunks_exact_mut(rows * columns).skip(self.before);
+        for (to, from) in planes.zip(x.chunks_exact(h * w)) {
+            for (i, v) in to.iter_mut().enumerate() {
+                *v = from[i / columns * self.stride * w + i % columns * self.stride];
+            }
+        }
+        y
     }
 }
 

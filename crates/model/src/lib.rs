@@ -31,5 +31,5 @@ mod weights;
 
 pub use builder::{ConvSpec, GraphBuilder, LinearSpec};
 pub use error::ModelError;
-pub use graph::{Conv, Graph, Linear, Node, NodeId, Op, Preprocess, TensorType};
+pub use graph::{Conv, Graph, Linear, Node, NodeId, Op, Preprocess, Subsample, TensorType};
 pub use weights::{Bias, LayerWeights, Model, Weights};

@@ -3,7 +3,7 @@
 //! A private evaluation may then pick any ring that is wide enough for a value's interval and
 //! still equal the plaintext executor bit for bit.
 
-use crate::graph::{Graph, Linear, Op, TensorType};
+use crate::graph::{Graph, Linear, Op, Subsample, TensorType};
 use crate::{Model, ModelError};
 
 /// A closed interval of integers.
@@ -39,6 +39,8 @@ pub fn of_graph(graph: &Graph) -> Result<Vec<Interval>, ModelError> {
             }
             Op::Add { shifts } => of_sum(operand(0), operand(1), *shifts),
             Op::AvgPool { .. } | Op::MaxPool { .. } | Op::Flatten => operand(0),
+            Op::Subsample(Subsample { before: 0, after: 0, .. }) => operand(0),
+            Op::Subsample(_) => (operand(0).0.min(0), operand(0).1.max(0)),
             Op::Argmax => (0, graph.nodes[node.inputs[0]].output.shape[0] as i128 - 1),
         };
         if exact.0 < typed.0 || exact.1 > typed.1 {

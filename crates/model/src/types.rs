@@ -3,6 +3,9 @@
 use crate::graph::{Conv, Linear, Op, TensorType};
 use crate::{ModelError, range};
 
+/// A graph comes from a peer: what it asks for stays small.
+const MAX_ZERO_CHANNELS: usize = 1 << 16;
+
 /// Type of `op`'s result. `wanted` gives what the operands leave open: the type of an input,
 /// the width and sign of a requantisation, the outputs of a linear layer.
 pub(crate) fn infer(
@@ -60,6 +63,15 @@ pub(crate) fn infer(
         Op::Add { shifts } => add_type(name, *shifts, operands)?,
         Op::AvgPool { kernel, stride } => pool_type(name, (*kernel, *stride, 0), operands[0])?,
         Op::MaxPool { kernel, stride, pad } => pool_type(name, (*kernel, *stride, *pad), operands[0])?,
+        Op::Subsample(how) => {
+            if how.stride == 0 || how.before > MAX_ZERO_CHANNELS || how.after > MAX_ZERO_CHANNELS {
+                return fail(format!(
+                    "stride {}, {} and {} zero channels; at least 1, at most {MAX_ZERO_CHANNELS}",
+                    how.stride, how.before, how.after
+                ));
+            }
+            TensorType { shape: how.output_shape(operands[0].shape), ..operands[0].clone() }
+        }
         Op::Flatten => TensorType { shape: [operands[0].len(), 1, 1], ..operands[0].clone() },
         Op::Argmax => {
             let n = operands[0].shape[0];

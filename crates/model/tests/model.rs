@@ -1,8 +1,8 @@
 //! The format and the executor against hand-computed values and damaged files.
 
 use copriv_model::{
-    Bias, ConvSpec, Graph, GraphBuilder, LayerWeights, LinearSpec, Model, ModelError, Op, TensorType,
-    Weights, execute, file,
+    Bias, ConvSpec, Graph, GraphBuilder, LayerWeights, LinearSpec, Model, ModelError, Op, Subsample,
+    TensorType, Weights, execute, file,
 };
 
 fn layer(weight_bits: u32, bias_bits: u32) -> LinearSpec {
@@ -104,6 +104,26 @@ fn pools_and_argmax() {
     let model = Model::new(b.finish(y).unwrap(), Weights::default()).unwrap();
     // -1.5 rounds half up to -1
     assert_eq!(execute::run(&model, &[-1, -2, -1, -2]).unwrap().output(), &[-1]);
+}
+
+#[test]
+fn subsampling_keeps_every_stride_th_pixel_between_channels_of_zeros() {
+    let mut b = GraphBuilder::new("shortcut", TensorType::signed([2, 3, 3], 8, 0));
+    let x = b.input();
+    let y = b.subsample("shortcut", x, Subsample { stride: 2, before: 1, after: 2 }).unwrap();
+    assert_eq!(b.type_of(y).shape, [5, 2, 2]);
+    let model = Model::new(b.finish(y).unwrap(), Weights::default()).unwrap();
+    let input: Vec<i64> = (1..=18).collect();
+    let expected = [[0; 4], [1, 3, 7, 9], [10, 12, 16, 18], [0; 4], [0; 4]].concat();
+    assert_eq!(execute::run(&model, &input).unwrap().output(), expected);
+
+    for how in
+        [Subsample { stride: 0, before: 0, after: 0 }, Subsample { stride: 1, before: usize::MAX, after: 1 }]
+    {
+        let mut b = GraphBuilder::new("shortcut", TensorType::signed([1, 2, 2], 8, 0));
+        let x = b.input();
+        assert!(b.subsample("shortcut", x, how).unwrap_err().to_string().contains("shortcut"));
+    }
 }
 
 #[test]

@@ -62,6 +62,11 @@ impl Lowering<'_> {
                 let x = self.operand(id, 0)?;
                 self.push(name, StepKind::MaxPool(window), vec![x], len, ring)
             }
+            Op::Subsample(how) => {
+                let x = self.operand(id, 0)?;
+                let input = graph.nodes[node.inputs[0]].output.shape;
+                self.push(name, StepKind::Subsample { input, how: *how }, vec![x], len, ring)
+            }
             Op::Flatten => self.operand(id, 0)?,
             Op::Argmax => {
                 let x = self.operand(id, 0)?;

@@ -191,7 +191,8 @@ impl Step {
             | StepKind::Reduce
             | StepKind::Affine { .. }
             | StepKind::Add { .. }
-            | StepKind::SumPool(_) => Vec::new(),
+            | StepKind::SumPool(_)
+            | StepKind::Subsample { .. } => Vec::new(),
         }
     }
 }

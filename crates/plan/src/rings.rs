@@ -83,7 +83,7 @@ impl Rings {
         let operand = |i: usize| self.ranges[node.inputs[i]];
         self.working[id] = match &node.op {
             Op::Input | Op::Conv(_) | Op::Linear(_) | Op::Add { .. } => wide,
-            Op::Flatten => self.demand[id],
+            Op::Flatten | Op::Subsample(_) => self.demand[id],
             Op::Relu => ring_of(&[operand(0).0, operand(0).1]),
             Op::Requant { shift, clamp } => self.clamps(graph, id, *shift, *clamp).ring + shift,
             Op::AvgPool { kernel, .. } => {

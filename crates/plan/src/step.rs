@@ -1,6 +1,6 @@
 //! What both parties run.
 
-use copriv_model::{Graph, NodeId};
+use copriv_model::{Graph, NodeId, Subsample};
 use serde::Serialize;
 
 use crate::choice::Choice;
@@ -113,6 +113,13 @@ pub enum StepKind {
     },
     /// Window sums: local.
     SumPool(Window),
+    /// Pixels of the operand and zeros: local.
+    Subsample {
+        /// `[channels, height, width]` of the operand.
+        input: [usize; 3],
+        /// Which pixels.
+        how: Subsample,
+    },
     /// Window maxima: a tournament of DReLU and MUX.
     MaxPool(Window),
     /// Index of the largest element, smallest first: a tournament that carries the index.

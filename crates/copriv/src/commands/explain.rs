@@ -82,6 +82,7 @@ fn describe(kind: &StepKind) -> String {
             format!("saturate to {bound}..={}", bound + (1i64 << window) - 1)
         }
         StepKind::Add { shifts } => format!("add, shifted by {} and {} (local)", shifts[0], shifts[1]),
+        StepKind::Subsample { .. } => "subsample (local)".into(),
         StepKind::SumPool(w) => format!("sum over {}x{} (local)", w.kernel, w.kernel),
         StepKind::MaxPool(w) => format!("maximum over {}x{}", w.kernel, w.kernel),
         StepKind::Argmax { candidates, .. } => format!("argmax of {candidates}"),
@@ -121,6 +122,9 @@ fn operator(op: &Op) -> String {
         Op::Add { .. } => "add".into(),
         Op::AvgPool { kernel, .. } => format!("mean {kernel}x{kernel}"),
         Op::MaxPool { kernel, stride, pad } => format!("maximum {kernel}x{kernel} stride {stride} pad {pad}"),
+        Op::Subsample(how) => {
+            format!("subsample by {}, {} zero channels", how.stride, how.before + how.after)
+        }
         Op::Flatten => "flatten".into(),
         Op::Argmax => "argmax".into(),
     }
