@@ -16,6 +16,7 @@
 //! | [`correlation`] | one interface for what follows | |
 //! | [`cot`], [`one_of_n`], [`triples`] | correlations, derandomised online | |
 //! | [`vole`] | packed VOLE: fixed small numbers times vectors | SoftSpokenOT, eprint 2022/192; Half-Tree, eprint 2022/1431 |
+//! | [`kkot`] | 1-of-N OT extension, sans-IO | KK13, CRYPTO 2013 |
 //! | [`store`] | offline material, each item once | |
 //!
 //! # Example
@@ -73,6 +74,7 @@ mod ferret;
 mod flavour;
 mod ggm;
 pub mod hash;
+pub mod kkot;
 mod meter;
 pub mod one_of_n;
 pub mod rot;

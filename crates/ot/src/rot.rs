@@ -55,6 +55,11 @@ impl RotSender {
         Ok(Self { rows: self.rows.take(n)?, delta: self.delta.clone() })
     }
 
+    /// What no other batch of the session has: key and direction of the hash, first index.
+    pub(crate) fn context(&self) -> [u8; 25] {
+        self.rows.context()
+    }
+
     /// Index in the connection of the first OT left.
     #[cfg(test)]
     pub(crate) fn first(&self) -> u64 {
@@ -136,6 +141,11 @@ impl RotReceiver {
         self.rows.first
     }
 
+    /// As [`RotSender::context`], the same for both parties.
+    pub(crate) fn context(&self) -> [u8; 25] {
+        self.rows.context()
+    }
+
     /// The choice bits of the random OTs left.
     pub fn choices(&self) -> Vec<bool> {
         self.choice_bytes().iter().map(|&c| c == 1).collect()
@@ -208,6 +218,13 @@ impl Rows {
 
     fn len(&self) -> usize {
         self.rows.len() - self.cursor
+    }
+
+    fn context(&self) -> [u8; 25] {
+        let mut context = [0; 25];
+        context[..17].copy_from_slice(&self.hash.to_bytes());
+        context[17..].copy_from_slice(&self.first.to_le_bytes());
+        context
     }
 
     fn left(&self) -> &[u128] {
