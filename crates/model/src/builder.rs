@@ -202,10 +202,12 @@ impl GraphBuilder {
             acc_bits: 0,
             acc_bound: 0,
         };
-        let worst = range::worst_case(&linear, fan_in, range::of_type(self.type_of(x)))
-            .and_then(|p| p.checked_add((1u64.checked_shl(spec.bias_bits)?).saturating_sub(1)))
-            .ok_or_else(|| ModelError::graph(name, "the accumulator does not fit in 64 bits"))?;
-        linear.acc_bound = spec.acc_bound.unwrap_or(worst);
+        linear.acc_bound = match spec.acc_bound {
+            Some(bound) => bound,
+            None => range::worst_case(&linear, fan_in, range::of_type(self.type_of(x)))
+                .and_then(|p| p.checked_add((1u64.checked_shl(spec.bias_bits)?).saturating_sub(1)))
+                .ok_or_else(|| ModelError::graph(name, "the accumulator does not fit in 64 bits"))?,
+        };
         linear.acc_bits = range::signed_bits(-i128::from(linear.acc_bound), i128::from(linear.acc_bound));
         Ok(linear)
     }

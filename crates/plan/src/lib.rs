@@ -14,6 +14,7 @@ mod choice;
 pub mod comparison;
 mod error;
 pub mod linear;
+pub mod literature;
 mod lower;
 pub mod ot;
 pub mod price;

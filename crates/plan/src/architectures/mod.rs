@@ -127,24 +127,21 @@ pub fn named(name: &str, numbers: impl Into<Numbers>) -> Result<Graph, Architect
     }
 }
 
-/// Multiplications and weights of each linear layer, by name.
-pub fn layer_sizes(graph: &Graph) -> Vec<(&str, Size)> {
-    let size = |g: &Geometry| {
-        let weights = (g.filters * g.channels_per_group() * g.kernel * g.kernel) as u64;
-        let (rows, columns) = g.output_size();
-        Size { macs: weights * (rows * columns) as u64, weights }
-    };
-    let layer = |node: &copriv_model::Node| {
-        let input = node.inputs.first().map(|&i| &graph.nodes[i].output)?;
-        Some(size(&Geometry::of(node, input)?))
-    };
-    graph.nodes.iter().filter_map(|n| Some((n.name.as_str(), layer(n)?))).collect()
+/// Shapes of the linear layers, in order.
+pub fn geometries(graph: &Graph) -> impl Iterator<Item = Geometry> + '_ {
+    graph.nodes.iter().filter_map(|n| Geometry::of(n, &graph.nodes[*n.inputs.first()?].output))
+}
+
+/// Multiplications and weights of a linear layer.
+pub fn layer_size(g: &Geometry) -> Size {
+    let weights = (g.filters * g.channels_per_group() * g.kernel * g.kernel) as u64;
+    let (rows, columns) = g.output_size();
+    Size { macs: weights * (rows * columns) as u64, weights }
 }
 
 /// Multiplications and weights of the whole network.
 pub fn size(graph: &Graph) -> Size {
-    layer_sizes(graph).into_iter().fold(Size::default(), |sum, (_, s)| Size {
-        macs: sum.macs + s.macs,
-        weights: sum.weights + s.weights,
-    })
+    geometries(graph)
+        .map(|g| layer_size(&g))
+        .fold(Size::default(), |sum, s| Size { macs: sum.macs + s.macs, weights: sum.weights + s.weights })
 }

@@ -14,8 +14,7 @@ pub(super) enum Stem {
 }
 
 /// Networks of two-convolution blocks. Without `projected`, shortcuts that change the shape are of option
-/// A: subsampling and zero channels, both local. The sum's upper bound is then the
-/// convolution's own, so such a block adds nothing here.
+/// A: subsampling and zero channels, both local.
 pub(super) fn basic(
     mut net: Stack<'_>,
     first: Stem,
@@ -33,15 +32,14 @@ pub(super) fn basic(
             let conv1 = Kernel::dense(channels, 3, stride);
             let y = net.conv_relu(&format!("{name}.conv1"), a, conv1, Role::Activation)?;
             let y = net.conv(&format!("{name}.conv2"), y, Kernel::dense(channels, 3, 1))?;
-            x = if net.channels(x) == channels {
-                net.add(&format!("{name}.add"), y, x)?
+            let shortcut = if net.channels(x) == channels {
+                x
             } else if projected {
-                let shortcut =
-                    net.conv(&format!("{name}.shortcut"), a, Kernel::dense(channels, 1, stride))?;
-                net.add(&format!("{name}.add"), y, shortcut)?
+                net.conv(&format!("{name}.shortcut"), a, Kernel::dense(channels, 1, stride))?
             } else {
-                y
+                net.subsample(&format!("{name}.shortcut"), x, stride, channels)?
             };
+            x = net.add(&format!("{name}.add"), y, shortcut)?;
             x = net.relu(&name, x, Role::Residual)?;
         }
     }
@@ -80,7 +78,7 @@ fn stem(net: &mut Stack<'_>, first: Stem) -> Result<(NodeId, usize), ModelError>
         Stem::Small(width) => (net.conv_relu("stem", x, Kernel::dense(width, 3, 1), Role::Residual)?, width),
         Stem::Large(width) => {
             let y = net.conv_relu("stem", x, Kernel::dense(width, 7, 2), Role::Residual)?;
-            (net.max_pool("pool1", y, 2, 2)?, width)
+            (net.max_pool("pool1", y, (3, 2, 1))?, width)
         }
     })
 }

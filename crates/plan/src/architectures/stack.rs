@@ -1,7 +1,7 @@
 //! Layers on top of each other, with the widths of a setting.
 
 use copriv_model::range;
-use copriv_model::{ConvSpec, Graph, GraphBuilder, LinearSpec, ModelError, NodeId, TensorType};
+use copriv_model::{ConvSpec, Graph, GraphBuilder, LinearSpec, ModelError, NodeId, Subsample, TensorType};
 
 use super::{Bits, Numbers};
 
@@ -135,14 +135,26 @@ impl<'a> Stack<'a> {
         self.builder.add(name, x, y)
     }
 
+    /// Every `stride`-th pixel, with as many zero channels on both sides as make `channels`.
+    pub fn subsample(
+        &mut self,
+        name: &str,
+        x: NodeId,
+        stride: usize,
+        channels: usize,
+    ) -> Result<NodeId, ModelError> {
+        let zeros = channels - self.channels(x);
+        self.builder.subsample(name, x, Subsample { stride, before: zeros / 2, after: zeros - zeros / 2 })
+    }
+
+    /// `window` is side, stride and padding.
     pub fn max_pool(
         &mut self,
         name: &str,
         x: NodeId,
-        side: usize,
-        stride: usize,
+        window: (usize, usize, usize),
     ) -> Result<NodeId, ModelError> {
-        self.builder.max_pool(name, x, (side, stride, 0))
+        self.builder.max_pool(name, x, window)
     }
 
     pub fn avg_pool(

@@ -1,0 +1,195 @@
+//! PrivQuant's tables.
+
+use copriv_model::{ConvSpec, GraphBuilder, LinearSpec, TensorType};
+
+use super::{Builder, Table, TableError, networks};
+use crate::architectures::{Bits, named};
+use crate::linear::{Algorithm, Method, Product, Side};
+use crate::literature::{Extended, GIB, Matrix, Mixed, figures};
+use crate::ot::OtMeter;
+use crate::traffic::Meter;
+use crate::{Flavour, Plan, PlanError, StepKind};
+
+/// Side, channels (and filters) and kernel of table 9's convolutions.
+const CONVOLUTIONS: [(usize, usize, usize); 5] =
+    [(56, 64, 3), (28, 128, 3), (14, 256, 3), (7, 512, 3), (7, 512, 1)];
+const WEIGHT_BITS: u32 = 2;
+const ACTIVATION_BITS: u32 = 4;
+
+pub(super) fn tables() -> Result<Vec<Table>, TableError> {
+    Ok(vec![table_4()?, table_9()?, table_10()?, table_12()?])
+}
+
+fn matrix((side, channels, kernel): (usize, usize, usize)) -> Matrix {
+    Matrix::dense(side as u64, channels as u64, channels as u64, kernel as u64)
+}
+
+fn label((side, channels, kernel): (usize, usize, usize)) -> String {
+    format!("({side},{channels},{kernel})")
+}
+
+fn mixed_bytes(way: Mixed, conv: (usize, usize, usize)) -> u64 {
+    way.parts(matrix(conv), WEIGHT_BITS, ACTIVATION_BITS).bytes()
+}
+
+/// The four rows, as SCI sends them.
+fn table_4() -> Result<Table, TableError> {
+    let mut table = Builder::new("SCI, W2A4")?;
+    for conv in CONVOLUTIONS {
+        for way in Mixed::ROWS {
+            let receiver = if way.receiver == Side::Client { "client" } else { "server" };
+            let extended = if way.extended == Extended::Weights { "weights" } else { "activations" };
+            let row = format!("{} {receiver} receives, {extended} extended", label(conv));
+            table.row(&row, mixed_bytes(way, conv) as f64 / 1e9, None);
+        }
+    }
+    Ok(table.finish())
+}
+
+fn table_9() -> Result<Table, TableError> {
+    let mut table = Builder::new("PrivQuant table 9")?;
+    for conv in CONVOLUTIONS {
+        let gib = |bytes: u64| bytes as f64 / GIB;
+        let name = |system: &str| format!("{} {system}", label(conv));
+        let printed = |system: &str| {
+            let rows = &figures::table("PrivQuant table 9")?.rows;
+            rows.iter().find(|r| r.row == name(system)).map(|r| r.paper)
+        };
+        let sirnn = gib(mixed_bytes(Mixed::SIRNN, conv));
+        let narrow = gib(mixed_bytes(Mixed { narrower: 1, ..Mixed::SIRNN }, conv));
+        let ring = Mixed::SIRNN.ring(matrix(conv), WEIGHT_BITS, ACTIVATION_BITS);
+        let note = printed("SiRNN").map(|paper| {
+            format!(
+                "as measured on SCI, with l = {ring}; with l = {} it is {narrow:.3}, {:+.1} % of the printed figure",
+                ring - 1,
+                100.0 * (narrow / paper - 1.0),
+            )
+        });
+        table.row(&name("SiRNN"), sirnn, note);
+        let way = Mixed::cheapest(matrix(conv), WEIGHT_BITS, ACTIVATION_BITS, false);
+        let parts = way.parts(matrix(conv), WEIGHT_BITS, ACTIVATION_BITS);
+        let note = printed("PrivQuant").map(|_| {
+            format!(
+                "the cheapest row of table 4, as SCI sends it: OTs {:.3}, wraps {:.3}, MUX {:.3}, extension {:.3}, \
+                 truncation {:.3}",
+                gib(parts.ots.bytes()),
+                gib(parts.wraps),
+                gib(parts.multiplexers),
+                gib(parts.extension),
+                gib(parts.reduction),
+            )
+        });
+        table.row(&name("PrivQuant"), gib(parts.bytes()), note);
+        let known = Mixed::cheapest(matrix(conv), WEIGHT_BITS, ACTIVATION_BITS, true);
+        table.row(&name("PrivQuant, sign known"), gib(mixed_bytes(known, conv)), None);
+        for k in [4, 8, 10] {
+            let product = packed(conv, k)?;
+            let note = format!(
+                "{}-bit ring, {}; set-up once a client and model {:.1} MB",
+                product.ring,
+                algorithm(product.algorithm),
+                trees_bytes(&product) as f64 / 1e6,
+            );
+            let ours = gib(product_bytes(&product));
+            table.beside(&name("PrivQuant"), &name(&format!("copriv-ng, k = {k}")), ours, Some(note));
+        }
+    }
+    Ok(table.finish())
+}
+
+/// Its blocks' shapes and figures could not be reached.
+fn table_10() -> Result<Table, TableError> {
+    let mut table = Builder::new("PrivQuant table 10")?;
+    let note =
+        "neither the blocks' shapes nor the figures are in design.md, and the paper could not be opened here";
+    table.row("residual blocks", None, Some(note.into()));
+    Ok(table.finish())
+}
+
+fn table_12() -> Result<Table, TableError> {
+    let mut table = Builder::new("PrivQuant table 12")?;
+    for tokens in [1u64, 32, 128] {
+        let matrix = Matrix { groups: 1, filters: 4096, fan_in: 4096, pixels: tokens };
+        let mb = |way: Mixed| 4.0 * way.parts(matrix, WEIGHT_BITS, ACTIVATION_BITS).bytes() as f64 / 1e6;
+        let row = |system: &str| format!("{tokens} token{}, {system}", if tokens == 1 { "" } else { "s" });
+        let ring = Mixed::SIRNN.ring(matrix, WEIGHT_BITS, ACTIVATION_BITS);
+        let products = 4 * tokens * matrix.filters * matrix.fan_in;
+        // The cheapest order: a message of each weight bit for each product.
+        let least = products * u64::from(2 * ring - 1) / 8;
+        let note = format!(
+            "W{WEIGHT_BITS}A{ACTIVATION_BITS}: {products} products x ({ring} + {}) bits of messages are {:.0} MB by \
+             themselves; the printed figures lie within 2 % of 0.616 t^2 + 4.24 t MB, so they hold what grows with \
+             the square of the tokens t, as attention does and projections do not",
+            ring - 1,
+            least as f64 / 1e6,
+        );
+        table.row(&row("SiRNN"), mb(Mixed::SIRNN), Some(note.clone()));
+        let way = Mixed::cheapest(matrix, WEIGHT_BITS, ACTIVATION_BITS, true);
+        table.row(&row("PrivQuant"), mb(way), Some(note));
+        let graph = named(&format!("llama7b-{tokens}"), Bits::new(WEIGHT_BITS, ACTIVATION_BITS))?;
+        for k in [4, 8] {
+            let (bytes, setup) = networks::packed(&graph, k)?;
+            let note = format!(
+                "W{WEIGHT_BITS}A{ACTIVATION_BITS}, beside PrivQuant's; set-up once a client and model {:.0} MB",
+                setup as f64 / 1e6
+            );
+            let name = format!("copriv-ng, k = {k}");
+            table.beside(&row("PrivQuant"), &row(&name), bytes as f64 / 1e6, Some(note));
+        }
+    }
+    Ok(table.finish())
+}
+
+/// One convolution of this project's, with the cheapest algorithm for groups of `k` bits.
+fn packed((side, channels, kernel): (usize, usize, usize), k: u32) -> Result<Product, PlanError> {
+    let linear = LinearSpec {
+        weight_bits: WEIGHT_BITS,
+        weight_scale_log2: 0,
+        channel_shifts: vec![],
+        bias_bits: 0,
+        acc_bound: None,
+    };
+    let input = TensorType::unsigned([channels, side, side], ACTIVATION_BITS, 0);
+    let mut b = GraphBuilder::new("convolution", input);
+    let spec = ConvSpec { out_channels: channels, kernel, stride: 1, pad: kernel / 2, groups: 1, linear };
+    let y = b.conv("conv", b.input(), spec)?;
+    let plan = Plan::new(&b.finish(y)?, Flavour::Ferret.into())?;
+    let products = plan.steps.into_iter().filter_map(|step| match step.kind {
+        StepKind::Product { product, .. } => Some(product),
+        _ => None,
+    });
+    let candidates = products.flat_map(|product| {
+        Algorithm::candidates(&product.geometry).into_iter().map(move |algorithm| Product {
+            algorithm,
+            method: Method::Packed { k },
+            ..product.clone()
+        })
+    });
+    candidates.min_by_key(product_bytes).ok_or_else(|| PlanError::Unsupported {
+        node: "conv".into(),
+        reason: "the plan has no product".into(),
+    })
+}
+
+fn algorithm(algorithm: Algorithm) -> String {
+    match algorithm {
+        Algorithm::Direct => "direct".into(),
+        Algorithm::Winograd(tile) => format!("Winograd {tile:?}"),
+    }
+}
+
+/// Offline and online.
+fn product_bytes(product: &Product) -> u64 {
+    let mut flows = product.offline(&mut OtMeter::new(Flavour::Ferret));
+    flows.push(product.online());
+    Meter::new().count(&flows).bytes()
+}
+
+/// Half trees (eprint 2022/1431): a block a level but the first, and a bit a level.
+pub(super) fn trees_bytes(product: &Product) -> u64 {
+    product
+        .trees()
+        .iter()
+        .map(|&(depth, n)| n * u64::from(16 * (depth - 1)) + (n * u64::from(depth)).div_ceil(8))
+        .sum()
+}
