@@ -243,6 +243,10 @@ pub struct TermsArgs {
     /// Whose protocols run: ours, or those of a paper, to compare with
     #[arg(long, value_enum, default_value_t = PresetArg::CoprivNg)]
     pub preset: PresetArg,
+    /// Most weight bits that share a message (2^K leaves are summed for it); 0 for fresh OTs
+    /// instead [default: 8]
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(0..=10))]
+    pub packing: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -285,7 +289,7 @@ pub enum OtArg {
 
 impl Default for TermsArgs {
     fn default() -> Self {
-        Self { reveal: RevealArg::Logits, ot: OtArg::Auto, preset: PresetArg::CoprivNg }
+        Self { reveal: RevealArg::Logits, ot: OtArg::Auto, preset: PresetArg::CoprivNg, packing: None }
     }
 }
 
@@ -304,6 +308,7 @@ impl From<TermsArgs> for Terms {
                 OtArg::Softspoken8 => Some(Flavour::SoftSpoken8),
                 OtArg::Ferret => Some(Flavour::Ferret),
             },
+            packing: args.packing,
             preset: match args.preset {
                 PresetArg::Cryptflow2 => Preset::Cryptflow2,
                 PresetArg::Sirnn => Preset::Sirnn,
@@ -320,7 +325,8 @@ impl TermsArgs {
     pub fn to_args(self) -> Vec<String> {
         let args =
             [("--reveal", name(self.reveal)), ("--ot", name(self.ot)), ("--preset", name(self.preset))];
-        args.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect()
+        let packing = self.packing.map(|k| ("--packing", k.to_string()));
+        args.into_iter().chain(packing).flat_map(|(flag, value)| [flag.to_owned(), value]).collect()
     }
 }
 

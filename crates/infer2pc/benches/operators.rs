@@ -14,7 +14,8 @@ use rand::{RngExt, SeedableRng};
 
 /// Elements a call.
 const N: usize = 1 << 16;
-const CHOICE: Choice = Choice { flavour: Flavour::Ferret, preset: Preset::CoprivNg };
+const CHOICE: Choice =
+    Choice { flavour: Flavour::Ferret, preset: Preset::CoprivNg, packing: 8, session: 1000 };
 
 /// An operator as a sequence of steps on `ring`-bit values.
 struct Operator {

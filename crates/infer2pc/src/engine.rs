@@ -31,6 +31,20 @@ impl Measured {
     }
 }
 
+/// Grows what packed products need, once a session.
+///
+/// # Errors
+/// The peer or the connection failed, or the server has no weights for a layer.
+pub fn plant(party: &mut Party, plan: &Plan, weights: Option<&Weights>) -> Result<()> {
+    let mut layers = Vec::new();
+    for step in &plan.steps {
+        if let StepKind::Product { product, .. } = &step.kind {
+            layers.push((product, weights.map(|w| w.layer(&step.layer)).transpose()?));
+        }
+    }
+    party.plant(layers.into_iter())
+}
+
 /// The offline part of one inference: nothing here depends on the client's input.
 ///
 /// # Errors
@@ -43,12 +57,14 @@ pub fn offline(
 ) -> Result<Material> {
     party.channel.mark_phase();
     let mut steps = Vec::with_capacity(plan.steps.len());
+    let mut groups = 0..0;
     for step in &plan.steps {
         let before = traffic(party);
         steps.push(match &step.kind {
             StepKind::Product { product, .. } => {
                 let layer = weights.map(|w| w.layer(&step.layer)).transpose()?;
-                StepMaterial::Product(linear::offline(party, product, layer)?)
+                groups = groups.end..groups.end + product.groups();
+                StepMaterial::Product(linear::offline(party, product, groups.clone(), layer)?)
             }
             _ => StepMaterial::Ots(party.stock(step.ots(plan.choice))?),
         });

@@ -28,6 +28,7 @@ pub mod linear;
 mod party;
 pub mod select;
 pub mod session;
+pub mod trees;
 
 pub use copriv_ot::{Channel, Role};
 pub use engine::Material;

@@ -7,6 +7,7 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 
 use crate::error::Result;
+use crate::trees::Garden;
 
 /// One party of a connection: its channel, its OT extension, its randomness.
 pub struct Party {
@@ -16,7 +17,8 @@ pub struct Party {
     pub channel: Channel,
     ot: OtExtension,
     choice: Choice,
-    rng: StdRng,
+    pub(crate) rng: StdRng,
+    pub(crate) garden: Option<Garden>,
 }
 
 /// Random OTs of one step, consumed from the front.
@@ -34,7 +36,7 @@ impl Party {
     pub fn connect(mut channel: Channel, role: Role, choice: Choice, mut rng: StdRng) -> Result<Self> {
         let flavour = extension(choice.flavour);
         let ot = OtExtension::setup_with(&mut channel, role, flavour, &mut rng)?;
-        Ok(Self { role, channel, ot, choice, rng })
+        Ok(Self { role, channel, ot, choice, rng, garden: None })
     }
 
     /// What both parties agreed on.

@@ -5,7 +5,7 @@
 //! server -> client   the public graph (length, JSON)
 //! client -> server   OT extension and preset, hash of its plan
 //! server -> client   hash of its plan
-//! both               base OTs
+//! both               base OTs, and the trees of packed VOLE
 //! then, for each inference, offline and online
 //! ```
 //!
@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::{self, Material, Measured};
 use crate::error::{Error, Result};
 use crate::party::{Party, extension};
+use crate::trees;
 
 const MAGIC: &[u8; 8] = b"copriv01";
 const HELLO_BYTES: usize = MAGIC.len() + 1 + 4;
@@ -51,6 +52,8 @@ pub struct Terms {
     pub flavour: Option<Flavour>,
     /// Whose protocols run.
     pub preset: Preset,
+    /// Most weight bits of a packed VOLE's group; `None` for the default.
+    pub packing: Option<u32>,
 }
 
 impl Terms {
@@ -64,9 +67,11 @@ impl Terms {
         let candidates = self.preset.flavours().iter().copied();
         let mut best: Option<(u64, Plan)> = None;
         for flavour in candidates.filter(|f| self.flavour.is_none_or(|wanted| wanted == *f)) {
-            let plan = plan_for(graph, self.reveal, Choice { flavour, preset: self.preset })?;
-            let setup = extension(flavour).setup_traffic();
-            let bytes = setup.total() + plan.predict_session(u64::from(inferences).min(FEW)).total_bytes();
+            let packing = self.packing.unwrap_or(Choice::default().packing);
+            let choice = Choice { flavour, preset: self.preset, packing, session: inferences };
+            let plan = plan_for(graph, self.reveal, choice)?;
+            let setup = predict_setup(graph, &plan)?;
+            let bytes = setup.bytes() + plan.predict_session(u64::from(inferences).min(FEW)).total_bytes();
             if best.as_ref().is_none_or(|(least, _)| bytes < *least) {
                 best = Some((bytes, plan));
             }
@@ -81,16 +86,16 @@ impl Terms {
 ///
 /// # Errors
 /// None in practice; the serialiser's if it fails.
-pub fn predict_setup(graph: &Graph, choice: Choice) -> Result<Traffic> {
-    let ot = extension(choice.flavour).setup_traffic();
+pub fn predict_setup(graph: &Graph, plan: &Plan) -> Result<Traffic> {
+    let ot = extension(plan.choice.flavour).setup_traffic() + trees::setup_traffic(plan.products())?;
     let flows = [
         Flow::Up(HELLO_BYTES as u64),
         Flow::Down((4 + file::graph_to_json(graph)?.len()) as u64),
         Flow::Up((Choice::BYTES + HASH_BYTES) as u64),
         Flow::Down(HASH_BYTES as u64),
     ];
-    let base = Traffic { up: ot.sent, down: ot.received, rounds: ot.rounds };
-    Ok(Meter::new().count(&flows) + base)
+    let ot = Traffic { up: ot.sent, down: ot.received, rounds: ot.rounds };
+    Ok(Meter::new().count(&flows) + ot)
 }
 
 fn plan_for(graph: &Graph, reveal: Reveal, choice: Choice) -> Result<Plan> {
@@ -164,7 +169,7 @@ impl<'m> Server<'m> {
         if hash != plan.hash() {
             return Err(Error::PeerIncompatible("its plan differs from ours".into()));
         }
-        let core = Core::connect(channel, Role::Server, plan, start)?;
+        let core = Core::connect(channel, Role::Server, plan, Some(&model.weights), start)?;
         Ok(Self { core, model, inferences })
     }
 
@@ -223,7 +228,7 @@ impl Client {
         if channel.recv(HASH_BYTES)? != plan.hash() {
             return Err(Error::PeerIncompatible("its plan differs from ours".into()));
         }
-        let core = Core::connect(channel, Role::Client, plan, start)?;
+        let core = Core::connect(channel, Role::Client, plan, None, start)?;
         Ok(Self { core, graph })
     }
 
@@ -261,8 +266,16 @@ impl Client {
 }
 
 impl Core {
-    fn connect(channel: Channel, role: Role, plan: Plan, start: Instant) -> Result<Self> {
-        let party = Party::connect(channel, role, plan.choice, make_rng::<StdRng>())?;
+    fn connect(
+        channel: Channel,
+        role: Role,
+        plan: Plan,
+        weights: Option<&copriv_model::Weights>,
+        start: Instant,
+    ) -> Result<Self> {
+        let mut party = Party::connect(channel, role, plan.choice, make_rng::<StdRng>())?;
+        engine::plant(&mut party, &plan, weights)?;
+        party.channel.flush()?;
         let setup = engine::to_plan(&party, party.channel.traffic());
         let mut core = Self { party, plan, measured: Measured::default(), report: Report::default() };
         core.report.setup = setup;

@@ -17,8 +17,10 @@ use rand::{RngExt, SeedableRng};
 /// Random weights (the extreme ones among them) and biases of a layer.
 fn weights(layer: &Product, rng: &mut StdRng) -> LayerWeights {
     let half = 1i32 << (layer.weight_bits - 1);
-    let mut weight: Vec<i32> = (0..layer.geometry.weights()).map(|_| rng.random_range(-half..half)).collect();
-    weight[0] = -half;
+    let range = if layer.ternary { -1..=1 } else { -half..=half - 1 };
+    let mut weight: Vec<i32> =
+        (0..layer.geometry.weights()).map(|_| rng.random_range(range.clone())).collect();
+    weight[0] = *range.start();
     let bias = (0..layer.geometry.filters).map(|_| rng.random_range(-99..99)).collect();
     LayerWeights { weight, bias: Bias { vectors: vec![bias], map: vec![] } }
 }
@@ -33,16 +35,20 @@ fn check(layer: &Product, flavour: Flavour, seed: u64) {
     let (server, client) = share(&x, layer.ring, seed);
     let one = |party: &mut Party, weights: Option<&LayerWeights>, x: &[u64]| {
         let start = party.channel.traffic();
+        party.plant(std::iter::once((layer, weights))).unwrap();
+        party.channel.flush().unwrap();
+        let setup = party.channel.traffic() - start;
+        let start = party.channel.traffic();
         party.channel.mark_phase();
-        let material = linear::offline(party, layer, weights).unwrap();
+        let material = linear::offline(party, layer, 0..layer.groups(), weights).unwrap();
         party.channel.flush().unwrap();
         let offline = party.channel.traffic() - start;
         party.channel.mark_phase();
         let y = linear::online(party, layer, material, weights, x).unwrap();
         party.channel.flush().unwrap();
-        (y, offline, party.channel.traffic() - start - offline)
+        (y, setup, offline, party.channel.traffic() - start - offline)
     };
-    let ((a, ..), (b, offline, online)) =
+    let ((a, ..), (b, setup, offline, online)) =
         parties(flavour.into(), |p| one(p, Some(&weights), &server), |p| one(p, None, &client));
 
     let ring = mask(layer.output_ring());
@@ -54,13 +60,18 @@ fn check(layer: &Product, flavour: Flavour, seed: u64) {
         let expected = (plain << shift).wrapping_add(weights.bias.at(k, 0) as u64) << extra;
         assert_eq!(a[i].wrapping_add(b[i]) & ring, expected & ring, "output {i} of {layer:?}");
     }
+    assert_eq!(setup, copriv_infer2pc::trees::setup_traffic(std::iter::once(layer)).unwrap(), "{layer:?}");
     let seen = |t: copriv_ot::Traffic| Traffic { up: t.sent, down: t.received, rounds: t.rounds };
     assert_eq!(seen(offline), Meter::new().count(&layer.offline(&mut OtMeter::new(flavour))), "{layer:?}");
     assert_eq!(seen(online), Meter::new().count(&[layer.online()]), "{layer:?}");
 }
 
 fn methods() -> impl Strategy<Value = Method> {
-    prop_oneof![Just(Method::Cot { receiver: Side::Server }), Just(Method::Cot { receiver: Side::Client }),]
+    prop_oneof![
+        1 => Just(Method::Cot { receiver: Side::Server }),
+        1 => Just(Method::Cot { receiver: Side::Client }),
+        2 => (1u32..=10).prop_map(|k| Method::Packed { k }),
+    ]
 }
 
 prop_compose! {
@@ -68,7 +79,7 @@ prop_compose! {
         (height, width, pad) in (1usize..9, 1usize..9, 0usize..3),
         (kernel, stride) in (1usize..5, 1usize..4),
         (groups, per_group, filters) in (1usize..4, 1usize..4, 1usize..4),
-        (weight_bits, ring, method) in (2u32..=8, 3u32..=41, methods()),
+        (weight_bits, ternary, ring, method) in (2u32..=8, any::<bool>(), 3u32..=41, methods()),
         (winograd, shifted, seed) in (any::<bool>(), any::<bool>(), any::<u64>()),
     ) -> (Product, u64) {
         let mut rng = StdRng::seed_from_u64(seed);
@@ -84,7 +95,7 @@ prop_compose! {
         let algorithm = candidates[rng.random_range(0..candidates.len())];
         let channel_shifts =
             if shifted { (0..groups * filters).map(|_| rng.random_range(0..4)).collect() } else { vec![] };
-        (Product { geometry, weight_bits, ring, channel_shifts, algorithm, method }, seed)
+        (Product { geometry, weight_bits, ternary, ring, channel_shifts, algorithm, method }, seed)
     }
 }
 
@@ -104,11 +115,12 @@ fn the_fixed_point_setting_of_copriv() {
     for stride in [1, 2] {
         let geometry = Geometry { stride, ..geometry };
         for algorithm in Algorithm::candidates(&geometry) {
-            for receiver in [Side::Server, Side::Client] {
-                let method = Method::Cot { receiver };
+            let [server, client] = [Side::Server, Side::Client].map(|receiver| Method::Cot { receiver });
+            for method in [server, client, Method::Packed { k: 8 }] {
                 let layer = Product {
                     geometry,
                     weight_bits: 14,
+                    ternary: false,
                     ring: 41,
                     channel_shifts: vec![],
                     algorithm,
@@ -128,6 +140,7 @@ fn tiles_have_the_widths_of_the_design() {
         let layer = Product {
             geometry,
             weight_bits: bits,
+            ternary: false,
             ring: 20,
             channel_shifts: vec![],
             algorithm: Algorithm::Winograd(Tile::F2),

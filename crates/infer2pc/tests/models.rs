@@ -195,6 +195,7 @@ fn check(model: &Model, choice: Choice, x: &[i64]) {
     let plan = Plan::new(&model.graph, choice).unwrap();
     let run = |party: &mut copriv_infer2pc::Party, weights: Option<&Weights>, x: Option<&[i64]>| {
         let mut measured = Measured::default();
+        engine::plant(party, &plan, weights).unwrap();
         let material = engine::offline(party, &plan, weights, &mut measured).unwrap();
         let mut shares = Vec::new();
         let keep = |_: usize, share: &[u64]| shares.push(share.to_vec());
@@ -209,7 +210,8 @@ fn check(model: &Model, choice: Choice, x: &[i64]) {
         let ring = plan.steps[step].ring;
         let sum = |(a, b): (&u64, &u64)| a.wrapping_add(*b) & mask(ring);
         let got: Vec<u64> = server[step].iter().zip(&client[step]).map(sum).collect();
-        let expected: Vec<u64> = trace.values[id].iter().map(|&v| v as u64 & mask(ring)).collect();
+        let scaled = |&v: &i64| (v as u64) << plan.scaled[id] & mask(ring);
+        let expected: Vec<u64> = trace.values[id].iter().map(scaled).collect();
         assert_eq!(got, expected, "layer {}", node.name);
     }
     assert_eq!(result.unwrap(), trace.output());
@@ -222,7 +224,34 @@ proptest! {
     #[test]
     fn private_equals_plaintext_and_measured_equals_planned(seed in any::<u64>(), steps in 1usize..6) {
         let model = Draw::new(seed).model(steps);
-        check(&model, Flavour::ALL[[0, 3, 4, 3, 0][steps - 1]].into(), &input(&model.graph, seed ^ 1));
+        let flavour = Flavour::ALL[[0, 3, 4, 3, 0][steps - 1]];
+        let choice = Choice { flavour, packing: seed as u32 % 11, session: 40, ..Choice::default() };
+        check(&model, choice, &input(&model.graph, seed ^ 1));
+    }
+}
+
+/// Two 3x3 convolutions whose weights are wide enough for tiles to pay, with a residual connection.
+#[test]
+fn tiled_convolutions_in_a_whole_model() {
+    for packing in [0, 3, 10] {
+        let mut draw = Draw::new(1);
+        draw.builder = GraphBuilder::new("tiled", TensorType::signed([6, 9, 8], 6, -4));
+        let x = draw.builder.input();
+        let mut y = x;
+        for (i, name) in ["conv1", "conv2"].into_iter().enumerate() {
+            let linear =
+                LinearSpec { weight_bits: 8, channel_shifts: vec![0, 1, 2, 0, 1, 3], ..draw.linear(6) };
+            let spec = ConvSpec { out_channels: 6, kernel: 3, stride: 1, pad: 1, groups: 1, linear };
+            y = draw.builder.conv(name, y, spec.clone()).unwrap();
+            draw.fill(name, 8, 6 * 6 * 9, 6, spec.linear.bias_bits, 72);
+            y = if i == 0 { draw.relu(y) } else { draw.builder.add("add", y, x).unwrap() };
+            y = draw.builder.requant(&format!("requant{i}"), y, 9, 7, i == 1, true).unwrap();
+        }
+        let model = Model::new(draw.builder.finish(y).unwrap(), draw.weights).unwrap();
+        let choice = Choice { flavour: Flavour::SoftSpoken4, packing, ..Choice::default() };
+        let plan = Plan::new(&model.graph, choice).unwrap();
+        assert!(plan.scaled.iter().any(|&bits| bits > 0), "packing {packing}: no tiles");
+        check(&model, choice, &input(&model.graph, 5));
     }
 }
 
@@ -236,7 +265,7 @@ fn sessions_agree_with_the_executor_over_several_inferences() {
         let server = std::thread::spawn(move || Server::accept(a, &server_model).unwrap().run().unwrap());
         let terms = Terms { reveal, flavour: Some(flavour), ..Terms::default() };
         let mut client = Client::connect(b, terms, 3).unwrap();
-        assert_eq!(client.report().setup, predict_setup(&model.graph, flavour.into()).unwrap());
+        assert_eq!(client.report().setup, predict_setup(&model.graph, client.plan()).unwrap());
         for i in 0..3 {
             let x = input(&model.graph, i);
             let material = client.offline().unwrap();
@@ -259,7 +288,7 @@ fn a_client_without_a_preference_gets_the_fewest_bytes() {
     let graph = Draw::new(3).model(4).graph;
     let bytes = |terms: Terms, n: u32| {
         let plan = terms.plan(&graph, n).unwrap();
-        let setup = predict_setup(&graph, plan.choice).unwrap();
+        let setup = predict_setup(&graph, &plan).unwrap();
         (setup.bytes() + plan.predict_session(u64::from(n)).total_bytes(), plan.choice)
     };
     for n in [1, 30] {
@@ -277,6 +306,7 @@ fn material_of_another_plan_is_refused() {
     let plans = models.each_ref().map(|m| Plan::new(&m.graph, Flavour::Iknp.into()).unwrap());
     let swapped = |party: &mut copriv_infer2pc::Party, weights: Option<&Weights>| {
         let mut measured = Measured::default();
+        engine::plant(party, &plans[0], weights).unwrap();
         let material = engine::offline(party, &plans[0], weights, &mut measured).unwrap();
         engine::online(party, &plans[1], weights, material, None, &mut measured, |_, _| {})
             .unwrap_err()

@@ -23,12 +23,22 @@ pub enum Preset {
 }
 
 /// What both parties agree on before they plan.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Choice {
     /// What makes the random OTs.
     pub flavour: Flavour,
     /// Whose protocols run.
     pub preset: Preset,
+    /// Most weight bits of a packed VOLE's group, 1..=10; 0 for fresh OTs instead.
+    pub packing: u32,
+    /// Inferences that share the set-up of packed VOLE.
+    pub session: u32,
+}
+
+impl Default for Choice {
+    fn default() -> Self {
+        Self { flavour: Flavour::default(), preset: Preset::default(), packing: 8, session: 1000 }
+    }
 }
 
 impl Preset {
@@ -57,18 +67,21 @@ impl Preset {
 
 impl Choice {
     /// Bytes of [`Self::to_bytes`].
-    pub const BYTES: usize = 2;
+    pub const BYTES: usize = 7;
 
     /// For the handshake.
     pub fn to_bytes(self) -> [u8; Self::BYTES] {
-        [self.flavour as u8, self.preset as u8]
+        let [a, b, c, d] = self.session.to_le_bytes();
+        [self.flavour as u8, self.preset as u8, self.packing as u8, a, b, c, d]
     }
 
     /// The choice of [`Self::to_bytes`]; `None` if there is none such.
-    pub fn from_bytes([flavour, preset]: [u8; Self::BYTES]) -> Option<Self> {
+    pub fn from_bytes([flavour, preset, packing, a, b, c, d]: [u8; Self::BYTES]) -> Option<Self> {
         let flavour = *Flavour::ALL.get(usize::from(flavour))?;
         let preset = *Preset::ALL.get(usize::from(preset))?;
-        preset.flavours().contains(&flavour).then_some(Self { flavour, preset })
+        let (packing, session) = (u32::from(packing), u32::from_le_bytes([a, b, c, d]));
+        let known = preset.flavours().contains(&flavour) && packing <= 10;
+        known.then_some(Self { flavour, preset, packing, session })
     }
 }
 

@@ -12,22 +12,33 @@ use crate::{PlanError, rings};
 pub(crate) fn lower(graph: &Graph, choice: Choice) -> Result<Plan, PlanError> {
     graph.validate()?;
     let rings = Rings::of(graph)?;
-    let mut lowering = Lowering { graph, rings, steps: Vec::new(), values: vec![None; graph.nodes.len()] };
+    let nodes = graph.nodes.len();
+    let mut lowering = Lowering {
+        graph,
+        choice,
+        rings,
+        steps: Vec::new(),
+        values: vec![None; nodes],
+        scaled: vec![0; nodes],
+    };
     for id in 0..graph.nodes.len() {
         if !lowering.rings.fused[id] {
             lowering.node(id)?;
         }
     }
     lowering.reveal();
-    Ok(Plan { choice, steps: lowering.steps, values: lowering.values })
+    Ok(Plan { choice, steps: lowering.steps, values: lowering.values, scaled: lowering.scaled })
 }
 
 struct Lowering<'a> {
     graph: &'a Graph,
+    choice: Choice,
     rings: Rings,
     steps: Vec<Step>,
     /// The step that holds each node's value, in the widest ring that a consumer asks for.
     values: Vec<Option<StepId>>,
+    /// Extra bits at the low end of each node's value, which Winograd leaves and a requantisation drops.
+    scaled: Vec<u32>,
 }
 
 impl Lowering<'_> {
@@ -39,8 +50,10 @@ impl Lowering<'_> {
             Op::Input => self.push(name, StepKind::Input, vec![], len, ring),
             Op::Conv(_) | Op::Linear(_) => {
                 let x = self.operand(id, 0)?;
-                let kind = product(graph, id, ring)?;
-                self.push(name, kind, vec![x], len, ring)
+                let product = self.product(id, ring)?;
+                let ring = product.output_ring();
+                self.scaled[id] = product.algorithm.extra_bits();
+                self.push(name, StepKind::Product { node: id, product }, vec![x], len, ring)
             }
             Op::Relu => {
                 let x = self.operand(id, 0)?;
@@ -48,8 +61,13 @@ impl Lowering<'_> {
             }
             Op::Requant { shift, clamp } => self.requant(id, *shift, *clamp)?,
             Op::Add { shifts } => {
+                let extra = [0, 1].map(|i| self.scaled[node.inputs[i]]);
+                let most = extra[0].max(extra[1]);
+                self.scaled[id] = most;
+                // Both in the scale of the one with more extra bits.
+                let shifts = [0, 1].map(|i| shifts[i] + most - extra[i]);
                 let operands = vec![self.operand(id, 0)?, self.operand(id, 1)?];
-                self.push(name, StepKind::Add { shifts: *shifts }, operands, len, ring)
+                self.push(name, StepKind::Add { shifts }, operands, len, ring + most)
             }
             Op::AvgPool { kernel, stride } => {
                 let window = self.window(id, *kernel, *stride, 0);
@@ -86,8 +104,9 @@ impl Lowering<'_> {
         let node = &graph.nodes[id];
         let rings::Clamps { low, high, ring } = self.rings.clamps(graph, id, shift, clamp);
         let source = self.rings.source(graph, id);
-        let x = self.in_ring(source, self.rings.working[id])?;
-        let mut value = self.truncate(&node.name, x, shift);
+        let extra = self.scaled[source];
+        let x = self.in_ring(source, self.rings.working[id] + extra)?;
+        let mut value = self.truncate(&node.name, x, shift + extra);
         if let Some((bound, window)) = saturation(low, high, ring) {
             let from = self.steps[value].ring;
             let kind = StepKind::Saturate { from, bound, window };
@@ -172,8 +191,8 @@ impl Lowering<'_> {
 
     /// Operand `i` of node `id` in the ring that the node works in.
     fn operand(&mut self, id: NodeId, i: usize) -> Result<StepId, PlanError> {
-        let ring = self.rings.operand_ring(self.graph, id, i);
-        self.in_ring(self.graph.nodes[id].inputs[i], ring)
+        let operand = self.graph.nodes[id].inputs[i];
+        self.in_ring(operand, self.rings.operand_ring(self.graph, id, i) + self.scaled[operand])
     }
 
     fn in_ring(&mut self, node: NodeId, ring: u32) -> Result<StepId, PlanError> {
@@ -196,6 +215,44 @@ impl Lowering<'_> {
         }
     }
 
+    /// The product of a linear layer, by the cheapest algorithm and method.
+    fn product(&self, id: NodeId, ring: u32) -> Result<Product, PlanError> {
+        let node = &self.graph.nodes[id];
+        let input = &self.graph.nodes[node.inputs[0]].output;
+        let unsupported =
+            || PlanError::Unsupported { node: node.name.clone(), reason: "not a linear layer".into() };
+        let linear = node.op.linear().ok_or_else(unsupported)?;
+        let product = Product {
+            geometry: Geometry::of(node, input).ok_or_else(unsupported)?,
+            weight_bits: linear.weight_bits,
+            ternary: false,
+            ring,
+            channel_shifts: linear.channel_shifts.clone(),
+            algorithm: Algorithm::Direct,
+            method: Method::Cot { receiver: Side::Server },
+        };
+        let requants = self.rings.requants(self.graph, id);
+        let scalable = requants.is_some();
+        let price = |extra: u32| -> f64 {
+            let truncations = requants.iter().flatten();
+            truncations.map(|&(id, shift)| self.truncation_bytes(id, shift, extra)).sum()
+        };
+        let plain = price(0);
+        Ok(product.choose(self.choice, scalable, |extra| price(extra) - plain))
+    }
+
+    /// Bytes of the truncation of requantisation `id` with so many extra bits.
+    fn truncation_bytes(&self, id: NodeId, shift: u32, extra: u32) -> f64 {
+        let shift = shift + extra;
+        if shift == 0 {
+            return 0.0;
+        }
+        let from = self.rings.working[id] + extra;
+        let len = self.graph.nodes[id].output.len();
+        let kind = StepKind::Truncate { from, shift, bias: 0 };
+        Step { layer: String::new(), kind, inputs: vec![], len, ring: from - shift }.bytes(self.choice)
+    }
+
     fn window(&self, id: NodeId, kernel: usize, stride: usize, pad: usize) -> Window {
         let input = self.graph.nodes[self.graph.nodes[id].inputs[0]].output.shape;
         Window { input, kernel, stride, pad }
@@ -213,22 +270,4 @@ fn saturation(low: Option<i64>, high: Option<i64>, ring: u32) -> Option<(i64, u3
     let values = high.checked_sub(low)?.checked_add(1)?.unsigned_abs();
     let window = values.ilog2();
     (values.is_power_of_two() && window >= 1 && window + 2 <= ring).then_some((low, window))
-}
-
-fn product(graph: &Graph, id: NodeId, ring: u32) -> Result<StepKind, PlanError> {
-    let node = &graph.nodes[id];
-    let input = &graph.nodes[node.inputs[0]].output;
-    let unsupported =
-        || PlanError::Unsupported { node: node.name.clone(), reason: "not a linear layer".into() };
-    let linear = node.op.linear().ok_or_else(unsupported)?;
-    let geometry = Geometry::of(node, input).ok_or_else(unsupported)?;
-    let product = Product {
-        geometry,
-        weight_bits: linear.weight_bits,
-        ring,
-        channel_shifts: linear.channel_shifts.clone(),
-        algorithm: Algorithm::Direct,
-        method: Method::Cot { receiver: Side::Server },
-    };
-    Ok(StepKind::Product { node: id, product })
 }

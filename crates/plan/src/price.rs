@@ -154,6 +154,13 @@ impl Step {
         }
     }
 
+    /// Offline and online bytes, fresh OTs at their price in the long run.
+    pub(crate) fn bytes(&self, choice: Choice) -> f64 {
+        let ots = self.ots(choice);
+        let offline = (ots.server_sends + ots.client_sends) * choice.flavour.millibits();
+        Meter::new().count(&self.online(choice)).bytes() as f64 + offline as f64 / 8000.0
+    }
+
     /// Offline messages.
     pub fn offline(&self, choice: Choice, meter: &mut OtMeter) -> Vec<Flow> {
         match &self.kind {

@@ -113,6 +113,24 @@ impl Rings {
         Ok(())
     }
 
+    /// The requantisations, with their shifts, that alone use a node's value, through fused ReLUs and
+    /// additions perhaps; `None` if anything else does.
+    pub(crate) fn requants(&self, graph: &Graph, id: NodeId) -> Option<Vec<(NodeId, u32)>> {
+        if id == graph.output {
+            return None;
+        }
+        let mut found = Vec::new();
+        for (user, node) in graph.nodes.iter().enumerate().filter(|(_, n)| n.inputs.contains(&id)) {
+            match &node.op {
+                Op::Requant { shift, .. } => found.push((user, *shift)),
+                Op::Relu if self.fused[user] => found.extend(self.requants(graph, user)?),
+                Op::Add { .. } => found.extend(self.requants(graph, user)?),
+                _ => return None,
+            }
+        }
+        Some(found)
+    }
+
     /// Smallest ring that holds a node's values.
     pub(crate) fn ring_of_node(&self, id: NodeId) -> u32 {
         ring_of(&[self.ranges[id].0, self.ranges[id].1])

@@ -20,6 +20,8 @@ pub struct Plan {
     /// For each node of the graph the step whose shares hold its value; `None` where an
     /// activation was fused with the requantisation behind it.
     pub values: Vec<Option<StepId>>,
+    /// For each node by how many bits its value is shifted left in those shares.
+    pub scaled: Vec<u32>,
 }
 
 /// One protocol on all elements of a tensor.
@@ -153,6 +155,14 @@ impl Plan {
     /// An invalid graph, or an operator that no protocol covers yet.
     pub fn new(graph: &Graph, choice: Choice) -> Result<Self, PlanError> {
         lower::lower(graph, choice)
+    }
+
+    /// The linear layers, in order.
+    pub fn products(&self) -> impl Iterator<Item = &Product> {
+        self.steps.iter().filter_map(|step| match &step.kind {
+            StepKind::Product { product, .. } => Some(product),
+            _ => None,
+        })
     }
 
     /// Fingerprint of everything that both parties must agree on: the steps, in order.

@@ -2,7 +2,8 @@
 
 use copriv_model::{ConvSpec, Graph, GraphBuilder, LinearSpec, TensorType};
 use copriv_plan::comparison::{Finds, Tree};
-use copriv_plan::{Flavour, Flow, Plan, StepKind, Traffic, traffic::Meter};
+use copriv_plan::linear::{Algorithm, Tile};
+use copriv_plan::{Choice, Flavour, Flow, Plan, Preset, StepKind, Traffic, traffic::Meter};
 
 fn spec(out_channels: usize, kernel: usize, weight_bits: u32) -> ConvSpec {
     let linear = LinearSpec {
@@ -99,15 +100,70 @@ fn the_price_of_a_product_is_its_formula() {
     let mut b = GraphBuilder::new("product", TensorType::signed([2, 4, 5], 8, 0));
     let x = b.input();
     let y = b.conv("conv", x, spec(3, 1, 3)).unwrap();
-    let plan = Plan::new(&b.finish(y).unwrap(), Flavour::Iknp.into()).unwrap();
-    let ring = u64::from(plan.steps[1].ring);
-    let price = plan.predict();
-    let layer = price.layers.iter().find(|l| l.name == "conv").unwrap();
+    let graph = b.finish(y).unwrap();
+    let choice = |packing| Choice { flavour: Flavour::Iknp, packing, ..Choice::default() };
+    let priced = |packing| {
+        let plan = Plan::new(&graph, choice(packing)).unwrap();
+        let price = plan.predict();
+        let layer = price.layers.into_iter().find(|l| l.name == "conv").unwrap();
+        (u64::from(plan.steps[1].ring), layer)
+    };
+    let (ring, layer) = priced(0);
     let message = (6 * 20 * (3 * ring - 3)).div_ceil(8);
     assert_eq!(layer.offline, Traffic { up: message, down: 128 * 18u64.div_ceil(8), rounds: 2 });
     let opened = (40 * ring).div_ceil(8);
     let logits = (60 * ring).div_ceil(8);
     assert_eq!(layer.online, Traffic { up: opened, down: logits, rounds: 2 });
+    // Packed: a channel's 9 bits are groups of 5 and 4; the first is the mask, and the widest bit of
+    // the second is the last of the middle plane.
+    let (ring, layer) = priced(8);
+    let message = 2 * (20 * (ring - 1)).div_ceil(8);
+    assert_eq!(layer.offline, Traffic { up: message, down: 0, rounds: 1 });
+}
+
+/// A residual block of 3x3 convolutions with wide weights, on which tiles pay.
+fn tiled() -> Graph {
+    let mut b = GraphBuilder::new("tiled", TensorType::signed([8, 8, 8], 8, -6));
+    let x = b.input();
+    let y = b.conv("conv1", x, spec(8, 3, 8)).unwrap();
+    let y = b.relu("relu", y).unwrap();
+    let y = b.requant("requant1", y, 6, 8, false, true).unwrap();
+    let y = b.conv("conv2", y, spec(8, 3, 8)).unwrap();
+    let y = b.add("add", y, x).unwrap();
+    let y = b.requant("requant2", y, 5, 8, true, true).unwrap();
+    b.finish(y).unwrap()
+}
+
+#[test]
+fn tiles_are_taken_where_they_pay_and_their_bits_go_with_the_next_requantisation() {
+    let plan = Plan::new(&tiled(), Choice::default()).unwrap();
+    let algorithms: Vec<Algorithm> = plan.products().map(|p| p.algorithm).collect();
+    assert_eq!(algorithms, [Algorithm::Winograd(Tile::F4); 2]);
+    for (id, node) in tiled().nodes.iter().enumerate() {
+        let extra = if ["conv1", "conv2", "add"].contains(&node.name.as_str()) { 6 } else { 0 };
+        assert_eq!(plan.scaled[id], extra, "{}", node.name);
+    }
+    // The linear layer's own output may not be scaled.
+    let mut b = GraphBuilder::new("last", TensorType::signed([8, 8, 8], 8, -6));
+    let x = b.input();
+    let y = b.conv("conv", x, spec(8, 3, 8)).unwrap();
+    let last = Plan::new(&b.finish(y).unwrap(), Choice::default()).unwrap();
+    assert!(last.products().all(|p| p.algorithm == Algorithm::Direct));
+}
+
+#[test]
+fn no_choice_is_worse_than_the_literature() {
+    for graph in [residual(4), tiled()] {
+        let bytes = |preset| {
+            let choice = Choice { preset, flavour: Flavour::Iknp, ..Choice::default() };
+            let plan = Plan::new(&graph, choice).unwrap();
+            plan.products().map(|p| p.cost(choice).offline).sum::<f64>()
+        };
+        let ours = bytes(Preset::CoprivNg);
+        for preset in Preset::ALL {
+            assert!(ours <= bytes(preset), "{}", preset.name());
+        }
+    }
 }
 
 #[test]

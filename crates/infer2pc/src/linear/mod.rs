@@ -5,6 +5,9 @@
 //! `W * x = W * (x_s + x_c - r) + W * r`.
 
 mod cot;
+pub(crate) mod packed;
+
+use std::ops::Range;
 
 use copriv_model::LayerWeights;
 use copriv_model::kernel::{mask, product};
@@ -23,17 +26,19 @@ pub struct ProductMaterial {
     share: Zeroizing<Vec<u64>>,
 }
 
-/// Makes shares of `W * r`. Only the server passes `weights`.
+/// Makes shares of `W * r`. Only the server passes `weights`; `groups` are the layer's among the
+/// party's trees.
 ///
 /// # Errors
 /// The peer or the connection failed, or the server has no weights.
 pub fn offline(
     party: &mut Party,
     layer: &Product,
+    groups: Range<usize>,
     weights: Option<&LayerWeights>,
 ) -> Result<ProductMaterial> {
     let form = layer.form();
-    let secret = if party.is_server() {
+    let mut secret = if party.is_server() {
         let weights = weights.ok_or_else(|| Error::Usage("the server needs its weights".into()))?;
         Operand::weights(layer, &form, weights)
     } else {
@@ -49,7 +54,7 @@ pub fn offline(
             cot::by_input_bits(party, layer, &form, &secret, &mut accumulators)?;
         }
         Method::Packed { .. } => {
-            return Err(Error::Usage("packed VOLE is not there yet".into()));
+            packed::packed(party, layer, &form, groups, &mut secret, &mut accumulators)?;
         }
     }
     let rows = accumulators.chunks_exact(form.accumulators);

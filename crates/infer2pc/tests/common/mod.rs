@@ -12,7 +12,8 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 /// The choice of operator tests: its set-up is the quickest.
-pub const CHOICE: Choice = Choice { flavour: Flavour::Iknp, preset: Preset::CoprivNg };
+pub const CHOICE: Choice =
+    Choice { flavour: Flavour::Iknp, preset: Preset::CoprivNg, packing: 8, session: 1000 };
 
 /// Runs both closures as server and client of one connection; server's result first.
 pub fn parties<S: Send, C: Send>(

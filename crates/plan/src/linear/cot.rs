@@ -72,6 +72,11 @@ impl<'a> WeightOts<'a> {
         chunks
     }
 
+    pub(super) fn message_bytes(&self) -> u64 {
+        let filters = 0..self.product.geometry.filters;
+        filters.map(|k| self.filter_size(k).1).sum::<u64>().div_ceil(8)
+    }
+
     pub(super) fn ots(&self) -> Ots {
         let filters = 0..self.product.geometry.filters;
         Ots::from_client(filters.map(|k| self.filter_size(k).0).sum())
@@ -175,6 +180,11 @@ impl<'a> InputOts<'a> {
         }
         chunks.push(start..total);
         chunks
+    }
+
+    pub(super) fn total_message_bytes(&self) -> u64 {
+        let channel: u64 = (0..self.uses.len()).map(|e| self.message_bytes(e)).sum();
+        self.product.geometry.channels as u64 * channel
     }
 
     pub(super) fn ots(&self) -> Ots {

@@ -5,6 +5,7 @@
 //! `W * (x_s + x_c - r)`. Everything that the two parties must agree on - which products, in which
 //! order, modulo what, in which messages - is fixed here; `copriv-infer2pc` executes it.
 
+mod choose;
 mod cot;
 mod form;
 mod packed;
@@ -13,6 +14,7 @@ mod winograd;
 use copriv_model::kernel::Geometry;
 use serde::{Deserialize, Serialize};
 
+pub use choose::Cost;
 pub use cot::{InputOts, WeightOt, WeightOts};
 pub use form::{Algorithm, Form, Run, Tap};
 pub use packed::{Digit, Group, PlaneGroups};
@@ -55,6 +57,8 @@ pub struct Product {
     pub geometry: Geometry,
     /// Width of the signed weights.
     pub weight_bits: u32,
+    /// Only -1, 0 and 1 occur.
+    pub ternary: bool,
     /// Ring of the input's shares and of the mask.
     pub ring: u32,
     /// Left shift of each output channel; empty for none.
@@ -74,7 +78,8 @@ impl Product {
     /// The convolution as products of planes.
     pub fn form(&self) -> Form {
         let half = 1i64 << (self.weight_bits - 1);
-        Form::new(self.algorithm, &self.geometry, -half..=half - 1)
+        let weights = if self.ternary { -1..=1 } else { -half..=half - 1 };
+        Form::new(self.algorithm, &self.geometry, weights)
     }
 
     /// Ring in which the sum of filter `k` is needed before its left shift.
@@ -109,6 +114,16 @@ impl Product {
             Method::Packed { .. } => packed::trees(self, &self.form()),
             Method::Cot { .. } => Vec::new(),
         }
+    }
+
+    /// Number of trees.
+    pub fn groups(&self) -> usize {
+        self.trees().iter().map(|(_, n)| *n as usize).sum()
+    }
+
+    /// Whether the method is packed VOLE.
+    pub fn is_packed(&self) -> bool {
+        matches!(self.method, Method::Packed { .. })
     }
 
     /// Random OTs of an inference.

@@ -1,0 +1,368 @@
+//! Offline products by packed VOLE; see `copriv_plan::linear` and [`copriv_ot::vole`].
+//!
+//! A channel's groups are independent of the others', so channels are shared out to the cores, and a
+//! chunk of channels is computed by one party while the other is at the next.
+
+use copriv_model::LayerWeights;
+use copriv_model::kernel::mask;
+use copriv_ot::OtError;
+use copriv_ot::vole::{Depths, HolderTrees, Lane, PuncturedTrees, Radices, Sums, Ticket};
+use copriv_ot::wire::{BitReader, BitWriter};
+use copriv_plan::linear::{Digit, Form, Group, PlaneGroups, Product};
+use rayon::prelude::*;
+use zeroize::Zeroizing;
+
+use super::{Operand, add_offsets};
+use crate::Party;
+use crate::error::{Error, Result};
+use crate::trees::Trees;
+
+/// Message bytes of a chunk of channels, about.
+const BYTES_PER_CHUNK: usize = 1 << 22;
+
+/// Shares of `W * r` in `accumulators`; the client's mask is completed where the protocol defines it.
+pub(super) fn packed(
+    party: &mut Party,
+    layer: &Product,
+    form: &Form,
+    groups: std::ops::Range<usize>,
+    secret: &mut Operand,
+    accumulators: &mut [u64],
+) -> Result<()> {
+    let g = &layer.geometry;
+    let parts = if layer.channel_shifts.is_empty() { 1 } else { g.groups };
+    let shapes: Vec<Vec<PlaneGroups>> = (0..parts)
+        .map(|part| (0..form.planes.len()).map(|p| PlaneGroups::new(layer, form, p, part)).collect())
+        .collect();
+    let shape_of = |channel: usize| {
+        let part = channel / g.channels_per_group();
+        &shapes[if parts == 1 { 0 } else { part }]
+    };
+    let message_of = |channel: usize| shape_of(channel).iter().map(PlaneGroups::message_bytes).sum::<usize>();
+
+    let workers = rayon::current_num_threads().min(g.channels);
+    let mut sums: Vec<Zeroizing<Vec<u64>>> =
+        (1..workers).map(|_| Zeroizing::new(vec![0; accumulators.len()])).collect();
+    let mut rows: Vec<&mut [u64]> =
+        std::iter::once(&mut *accumulators).chain(sums.iter_mut().map(|s| s.as_mut_slice())).collect();
+    let (trees, mut uses) = party.trees_for(groups)?;
+    let per_chunk = (BYTES_PER_CHUNK / message_of(0).max(1)).max(workers);
+    for first in (0..g.channels).step_by(per_chunk) {
+        let channels = first..(first + per_chunk).min(g.channels);
+        let mut jobs = Vec::new();
+        let each = channels.len().div_ceil(workers);
+        for first in channels.clone().step_by(each) {
+            let channels = first..(first + each).min(channels.end);
+            let n = channels.clone().flat_map(&shape_of).map(|plane| plane.groups.len()).sum();
+            let (mine, rest) = uses.split_at(n);
+            uses = rest;
+            jobs.push((channels, mine));
+        }
+        let layer = Layer { product: layer, form };
+        match (&*trees, &mut *secret) {
+            (Trees::Holder(trees), Operand::Mask { planes, .. }) => {
+                let masks = jobs.iter().map(|(channels, _)| channels.len());
+                let masks = split(&mut planes[first * form.plane_entries()..], form.plane_entries(), masks);
+                let work = jobs.into_par_iter().zip(masks).zip(&mut rows);
+                let messages: Vec<Vec<u8>> = work
+                    .map(|(((channels, uses), masks), sums)| {
+                        let mut tickets = uses.tickets();
+                        let mut message = Vec::new();
+                        let mut scratch = Scratch::default();
+                        for (channel, mask) in channels.zip(masks.chunks_exact_mut(form.plane_entries())) {
+                            let mut rest = mask;
+                            for groups in shape_of(channel) {
+                                let (r, later) = rest.split_at_mut(groups.len);
+                                rest = later;
+                                let plane = Plane { groups, channel, sums };
+                                layer.hold(trees, &mut tickets, plane, r, &mut scratch, &mut message)?;
+                            }
+                        }
+                        Ok(message)
+                    })
+                    .collect::<Result<_>>()?;
+                for message in messages {
+                    party.channel.send(&message)?;
+                }
+            }
+            (Trees::Punctured(trees), Operand::Weights(weights)) => {
+                let messages: Vec<Vec<u8>> = jobs
+                    .iter()
+                    .map(|(channels, _)| party.channel.recv(channels.clone().map(message_of).sum()))
+                    .collect::<std::result::Result<_, _>>()?;
+                let work = jobs.into_par_iter().zip(&messages).zip(&mut rows);
+                work.try_for_each(|(((channels, uses), message), sums)| {
+                    let mut tickets = uses.tickets();
+                    let mut message = &message[..];
+                    let mut scratch = Scratch::default();
+                    for channel in channels {
+                        for groups in shape_of(channel) {
+                            let (mine, later) = message.split_at(groups.message_bytes());
+                            message = later;
+                            let plane = Plane { groups, channel, sums };
+                            layer.puncture(trees, &mut tickets, plane, weights, &mut scratch, mine)?;
+                        }
+                    }
+                    Ok::<(), Error>(())
+                })?;
+            }
+            _ => return Err(Error::Usage("these trees are the other party's".into())),
+        }
+    }
+    drop(rows);
+    for sums in &sums {
+        for (total, value) in accumulators.iter_mut().zip(sums.iter()) {
+            *total = total.wrapping_add(*value);
+        }
+    }
+    if let Operand::Mask { mask, planes } = secret {
+        if form.planes_are_inputs() {
+            mask.copy_from_slice(planes);
+        }
+        add_offsets(layer, form, planes, accumulators);
+    }
+    Ok(())
+}
+
+/// Working memory of a core.
+#[derive(Default)]
+struct Scratch {
+    narrow: Sums<u16>,
+    middle: Sums<u32>,
+    wide: Sums<u64>,
+}
+
+/// A lane of the sums, as wide as a group's messages need.
+trait Word: Lane + Into<u64> {
+    fn low(value: u64) -> Self;
+}
+
+impl Word for u16 {
+    fn low(value: u64) -> Self {
+        value as u16
+    }
+}
+
+impl Word for u32 {
+    fn low(value: u64) -> Self {
+        value as u32
+    }
+}
+
+impl Word for u64 {
+    fn low(value: u64) -> Self {
+        value
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Layer<'a> {
+    product: &'a Product,
+    form: &'a Form,
+}
+
+/// One plane of one channel, whose groups use the next tickets.
+struct Plane<'a> {
+    groups: &'a PlaneGroups,
+    channel: usize,
+    /// All accumulators.
+    sums: &'a mut [u64],
+}
+
+impl Layer<'_> {
+    /// The holder's part: its mask `r` of the plane is drawn, and may be set by the first group.
+    fn hold(
+        &self,
+        trees: &HolderTrees,
+        tickets: &mut impl Iterator<Item = Ticket>,
+        mut plane: Plane<'_>,
+        r: &mut [u64],
+        scratch: &mut Scratch,
+        message: &mut Vec<u8>,
+    ) -> Result<()> {
+        let mut bits = BitWriter::with_capacity(plane.groups.message_bytes());
+        for group in &plane.groups.groups {
+            let ticket = tickets.next().ok_or_else(out_of_trees)?;
+            let work = (trees, ticket, &mut plane, group, &mut *r, &mut bits);
+            match group.width {
+                0..=16 => self.hold_group(work, &mut scratch.narrow)?,
+                17..=32 => self.hold_group(work, &mut scratch.middle)?,
+                _ => self.hold_group(work, &mut scratch.wide)?,
+            }
+        }
+        message.extend(bits.finish());
+        Ok(())
+    }
+
+    fn hold_group<L: Word>(
+        &self,
+        (trees, ticket, plane, group, r, message): (
+            &HolderTrees,
+            Ticket,
+            &mut Plane<'_>,
+            &Group,
+            &mut [u64],
+            &mut BitWriter,
+        ),
+        sums: &mut Sums<L>,
+    ) -> Result<()> {
+        trees.sums(ticket, &radices(plane.groups, group)?, plane.groups.len, sums)?;
+        let low = mask(group.width);
+        for (r, &u) in r.iter_mut().zip(sums.u()) {
+            let u: u64 = u.into();
+            if group.silent {
+                *r = *r & !low | u & low;
+            } else {
+                message.write(r.wrapping_sub(u) & low, group.width);
+            }
+        }
+        for (i, digit) in plane.groups.digits[group.digits.clone()].iter().enumerate() {
+            self.add(plane, digit, sums.z(i));
+        }
+        Ok(())
+    }
+
+    /// The puncturer's part, from the plane's message.
+    fn puncture(
+        &self,
+        trees: &PuncturedTrees,
+        tickets: &mut impl Iterator<Item = Ticket>,
+        mut plane: Plane<'_>,
+        weights: &[i64],
+        scratch: &mut Scratch,
+        message: &[u8],
+    ) -> Result<()> {
+        let mut bits = BitReader::new(message);
+        for group in &plane.groups.groups {
+            let ticket = tickets.next().ok_or_else(out_of_trees)?;
+            let work = (trees, ticket, &mut plane, group, weights, &mut bits);
+            match group.width {
+                0..=16 => self.puncture_group(work, &mut scratch.narrow)?,
+                17..=32 => self.puncture_group(work, &mut scratch.middle)?,
+                _ => self.puncture_group(work, &mut scratch.wide)?,
+            }
+        }
+        Ok(bits.finish().map_err(OtError::from)?)
+    }
+
+    fn puncture_group<L: Word>(
+        &self,
+        (trees, ticket, plane, group, weights, message): (
+            &PuncturedTrees,
+            Ticket,
+            &mut Plane<'_>,
+            &Group,
+            &[i64],
+            &mut BitReader<'_>,
+        ),
+        sums: &mut Sums<L>,
+    ) -> Result<()> {
+        trees.sums(ticket, &radices(plane.groups, group)?, plane.groups.len, sums)?;
+        let mut opened = vec![L::default(); plane.groups.len];
+        if !group.silent {
+            for value in &mut opened {
+                *value = L::low(message.read(group.width).map_err(OtError::from)?);
+            }
+        }
+        let mut share = vec![L::default(); plane.groups.len];
+        for (i, digit) in plane.groups.digits[group.digits.clone()].iter().enumerate() {
+            let value = self.value(plane.groups, plane.channel, digit, weights);
+            sums.punctured_share(i, value, &opened, &mut share)?;
+            self.add(plane, digit, &share);
+        }
+        Ok(())
+    }
+
+    /// The digit of a weight.
+    fn value(&self, plane: &PlaneGroups, channel: usize, digit: &Digit, weights: &[i64]) -> u16 {
+        let channels = self.product.geometry.channels_per_group();
+        let (part, channel) = (channel / channels, channel % channels);
+        let filter = part * self.product.filters_per_group() + digit.filter;
+        let v = weights[(filter * channels + channel) * self.form.taps.len() + digit.tap];
+        plane.value(&self.form.taps[digit.tap], digit, v)
+    }
+
+    /// Adds a share of `digit * r` to the accumulators of its filter.
+    fn add<L: Word>(&self, plane: &mut Plane<'_>, digit: &Digit, values: &[L]) {
+        let tap = &self.form.taps[digit.tap];
+        let coefficient = tap.factor << digit.bit;
+        let part = plane.channel / self.product.geometry.channels_per_group();
+        let filter = part * self.product.filters_per_group() + digit.filter;
+        let row = &mut plane.sums[filter * self.form.accumulators..][..self.form.accumulators];
+        for run in &tap.runs {
+            let sums = &mut row[run.at..run.at + run.len];
+            for (sum, &value) in sums.iter_mut().zip(&values[run.from..run.from + run.len]) {
+                *sum = sum.wrapping_add(coefficient.wrapping_mul(value.into()));
+            }
+        }
+    }
+}
+
+fn radices(plane: &PlaneGroups, group: &Group) -> Result<Radices> {
+    let radices = [plane.radix; 10];
+    Ok(Radices::new(&radices[..group.digits.len()])?)
+}
+
+fn out_of_trees() -> Error {
+    Error::Usage("the trees of another plan".into())
+}
+
+/// Consecutive parts of `values` of so many units each.
+fn split<T>(values: &mut [T], unit: usize, parts: impl Iterator<Item = usize>) -> Vec<&mut [T]> {
+    let mut rest = values;
+    parts
+        .map(|n| {
+            let (part, later) = std::mem::take(&mut rest).split_at_mut(n * unit);
+            rest = later;
+            part
+        })
+        .collect()
+}
+
+/// The leaves that the server punctures, in the order of [`trees_of`].
+pub(crate) fn leaves(layer: &Product, weights: &LayerWeights) -> Result<Vec<u16>> {
+    let form = layer.form();
+    let Operand::Weights(weights) = Operand::weights(layer, &form, weights) else {
+        return Err(Error::Usage("the server needs its weights".into()));
+    };
+    let this = Layer { product: layer, form: &form };
+    let mut leaves = Vec::new();
+    let mut digits = Zeroizing::new(Vec::new());
+    each_plane(layer, &form, |channel, plane| {
+        for group in &plane.groups {
+            digits.clear();
+            let mine = &plane.digits[group.digits.clone()];
+            digits.extend(mine.iter().map(|digit| this.value(plane, channel, digit, &weights)));
+            leaves.push(radices(plane, group)?.leaf(&digits)?);
+        }
+        Ok(())
+    })?;
+    Ok(leaves)
+}
+
+/// The depths of the trees of a layer, one a group.
+pub(crate) fn depths(layer: &Product, depths: &mut Depths) -> Result<()> {
+    let form = layer.form();
+    each_plane(layer, &form, |_, plane| {
+        for group in &plane.groups {
+            depths.push(1, radices(plane, group)?.depth())?;
+        }
+        Ok(())
+    })
+}
+
+/// Calls `f(channel, plane)` in the order in which groups are used.
+fn each_plane(
+    layer: &Product,
+    form: &Form,
+    mut f: impl FnMut(usize, &PlaneGroups) -> Result<()>,
+) -> Result<()> {
+    let per_group = layer.geometry.channels_per_group();
+    for part in 0..layer.geometry.groups {
+        let planes: Vec<_> = (0..form.planes.len()).map(|p| PlaneGroups::new(layer, form, p, part)).collect();
+        for channel in part * per_group..(part + 1) * per_group {
+            planes.iter().try_for_each(|plane| f(channel, plane))?;
+        }
+    }
+    Ok(())
+}
