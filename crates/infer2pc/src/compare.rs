@@ -8,7 +8,7 @@ use copriv_plan::Forest;
 use copriv_plan::comparison::{Finds, Level, Tree};
 
 use crate::error::Result;
-use crate::{OtStock, Party};
+use crate::{OtStock, Party, baseline};
 
 /// `1{x > y}`, XOR-shared, for `bits`-bit integers: the server passes `x`, the client `y`.
 ///
@@ -17,6 +17,9 @@ use crate::{OtStock, Party};
 pub fn greater(party: &mut Party, stock: &mut OtStock, bits: u32, mine: &[u64]) -> Result<Vec<bool>> {
     if bits == 0 {
         return Ok(vec![false; mine.len()]);
+    }
+    if party.choice().preset.is_baseline() {
+        return baseline::greater(party, bits, mine);
     }
     let forest = Forest::greater(bits, party.choice());
     let roots = grow(party, stock, &forest, &[mine])?;
@@ -194,7 +197,7 @@ fn join(
 }
 
 /// `(a ^ triple.a, b ^ triple.b)`, kept and written to the message.
-fn mask_operands(
+pub(crate) fn mask_operands(
     triple: &BitTriples,
     k: u32,
     a: impl Iterator<Item = u8>,
@@ -210,7 +213,7 @@ fn mask_operands(
 }
 
 /// The products' shares, once the peer's masked operands are there.
-fn open_products(
+pub(crate) fn open_products(
     party: &Party,
     triple: &BitTriples,
     k: u32,

@@ -2,6 +2,7 @@
 
 use copriv_model::kernel::mask;
 
+use crate::baseline;
 use crate::compare::{greater, wrap};
 use crate::error::Result;
 use crate::party::{Cot, cross_cot, cross_cot_with, server_cot};
@@ -36,6 +37,20 @@ pub fn mux(party: &mut Party, stock: &mut OtStock, ring: u32, bits: &[bool], x: 
     let deltas = mux_deltas(ring, bits, x);
     let cross = cross_cot(party, stock, ring, &deltas, bits)?;
     Ok(mux_shares(ring, bits, x, cross))
+}
+
+/// The [`mux`] behind a comparison, which the baselines have otherwise.
+pub(crate) fn select(
+    party: &mut Party,
+    stock: &mut OtStock,
+    ring: u32,
+    bits: &[bool],
+    x: &[u64],
+) -> Result<Vec<u64>> {
+    if party.choice().preset.is_baseline() {
+        return baseline::select(party, stock, ring, bits, x);
+    }
+    mux(party, stock, ring, bits, x)
 }
 
 /// `(b_mine ^ b_theirs) x_mine = b_mine x_mine + b_theirs (1 - 2 b_mine) x_mine`.
@@ -97,7 +112,10 @@ pub fn extend(
     let x: Vec<u64> = x.iter().map(|v| v.wrapping_add(offset) & mask(from)).collect();
     let width = to - from;
     // Shares of -wrap modulo 2^width.
-    let minus_wrap: Vec<u64> = if msb_known {
+    let minus_wrap: Vec<u64> = if msb_known && party.choice().preset.is_baseline() {
+        let wraps = baseline::wrap_of_non_negative(party, from, &x)?;
+        b2a(party, stock, width, &wraps)?.into_iter().map(u64::wrapping_neg).collect()
+    } else if msb_known {
         let clear: Vec<bool> = x.iter().map(|v| v >> (from - 1) == 0).collect();
         if party.is_server() {
             let deltas: Vec<u64> = clear.iter().map(|&c| u64::from(c)).collect();

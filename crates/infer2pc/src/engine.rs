@@ -6,7 +6,7 @@ use copriv_plan::{Plan, Prediction, StepId, Traffic};
 
 use crate::error::{Error, Result};
 use crate::linear::{self, ProductMaterial};
-use crate::{OtStock, Party, convert, select};
+use crate::{OtStock, Party, baseline, convert, select};
 
 /// What the offline part leaves for one inference. It is moved into the online part, so that
 /// no correlation can be used twice.
@@ -144,6 +144,7 @@ fn interactive(party: &mut Party, stock: &mut OtStock, step: &Step, values: &[Ve
         StepKind::Truncate { from, shift, bias } => {
             convert::truncate(party, stock, (*from, *shift, *bias, ring), x)
         }
+        StepKind::ShiftRight { shift, bias } => baseline::shift_right(party, stock, (ring, *shift, *bias), x),
         StepKind::Affine { factor, addend } => {
             let addend = if party.is_server() { *addend as u64 } else { 0 };
             Ok(x.iter().map(|v| v.wrapping_mul(*factor).wrapping_add(addend) & mask(ring)).collect())

@@ -10,6 +10,7 @@
 //! |---|---|---|
 //! | [`compare`] | millionaires, DReLU | CrypTFlow2, eprint 2020/1002 |
 //! | [`convert`] | B2A, MUX, truncate-and-reduce, extension | SiRNN, eprint 2021/459; PrivQuant |
+//! | [`baseline`] | the same, as CrypTFlow2 and SiRNN have them | SCI |
 //! | [`select`] | clamp, ReLU, max pool, argmax | CrypTFlow2 |
 //! | [`linear`] | `W * r` | Gilboa; CoPriv; packed VOLE |
 //! | [`engine`] | the steps of a plan, offline and online | |
@@ -20,6 +21,7 @@
 //! Both parties follow the protocol (semi-honest). See SECURITY.md for what each learns.
 #![forbid(unsafe_code)]
 
+pub mod baseline;
 pub mod compare;
 pub mod convert;
 pub mod engine;

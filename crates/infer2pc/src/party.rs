@@ -1,12 +1,14 @@
 use copriv_ot::correlation::{CorrelatedOt, Correlation};
+use copriv_ot::kkot;
 use copriv_ot::wire::packed_len;
 use copriv_ot::{Channel, OtExtension, OtFlavour, Role, RotReceiver, RotSender, cot};
 use copriv_plan::Choice;
+use copriv_plan::baseline::KEY_OTS;
 use copriv_plan::ot::{Flavour, Ots};
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::trees::Garden;
 
 /// One party of a connection: its channel, its OT extension, its randomness.
@@ -19,6 +21,13 @@ pub struct Party {
     choice: Choice,
     pub(crate) rng: StdRng,
     pub(crate) garden: Option<Garden>,
+    kkot: Option<Kkot>,
+}
+
+/// This party's end of the baselines' 1-of-N OTs: the client chooses.
+pub(crate) enum Kkot {
+    Sender(kkot::Sender),
+    Receiver(kkot::Receiver),
 }
 
 /// Random OTs of one step, consumed from the front.
@@ -29,14 +38,16 @@ pub struct OtStock {
 }
 
 impl Party {
-    /// Runs the base OTs over `channel`. `rng` must be freshly seeded by the operating system.
+    /// Runs the base OTs over `channel`, and keys the baselines' 1-of-N OTs. `rng` must be freshly seeded by the operating system.
     ///
     /// # Errors
     /// The peer or the connection failed.
     pub fn connect(mut channel: Channel, role: Role, choice: Choice, mut rng: StdRng) -> Result<Self> {
         let flavour = extension(choice.flavour);
-        let ot = OtExtension::setup_with(&mut channel, role, flavour, &mut rng)?;
-        Ok(Self { role, channel, ot, choice, rng, garden: None })
+        let mut ot = OtExtension::setup_with(&mut channel, role, flavour, &mut rng)?;
+        let kkot =
+            if choice.preset.is_baseline() { Some(Kkot::key(role, &mut ot, &mut channel)?) } else { None };
+        Ok(Self { role, channel, ot, choice, rng, garden: None, kkot })
     }
 
     /// What both parties agreed on.
@@ -90,9 +101,30 @@ impl Party {
         Ok(self.ot.extend(&mut self.channel, sends, choices)?)
     }
 
+    /// The baselines' 1-of-N OTs.
+    pub(crate) fn kkot(&mut self) -> Result<(&mut Channel, &mut Kkot)> {
+        let missing = || Error::Usage("this preset has no 1-of-N extension".into());
+        Ok((&mut self.channel, self.kkot.as_mut().ok_or_else(missing)?))
+    }
+
+    /// Uniform bits, `n` times `bits` of them.
+    pub(crate) fn random_bits(&mut self, n: usize, bits: u32) -> Vec<u8> {
+        (0..n).map(|_| self.rng.random::<u8>() & ((1u16 << bits) - 1) as u8).collect()
+    }
+
     /// Uniform elements of `Z_2^ring`.
     pub(crate) fn random_ring(&mut self, n: usize, ring: u32) -> Vec<u64> {
         (0..n).map(|_| self.rng.random::<u64>() & copriv_model::kernel::mask(ring)).collect()
+    }
+}
+
+impl Kkot {
+    fn key(role: Role, ot: &mut OtExtension, channel: &mut Channel) -> Result<Self> {
+        let n = KEY_OTS as usize;
+        Ok(match role {
+            Role::Server => Self::Sender(kkot::Sender::new(ot.extend_random(channel, 0, n)?.1)?),
+            Role::Client => Self::Receiver(kkot::Receiver::new(ot.extend_random(channel, n, 0)?.0)?),
+        })
     }
 }
 

@@ -2,11 +2,11 @@
 
 use copriv_model::kernel::mask;
 use copriv_plan::Forest;
-use copriv_plan::price::tournament;
+use copriv_plan::cost::tournament;
 use copriv_plan::step::Window;
 
 use crate::compare::{EQ, GT, and, drelu, grow};
-use crate::convert::{mux, mux_and_b2a};
+use crate::convert::{self, mux_and_b2a};
 use crate::error::Result;
 use crate::{OtStock, Party};
 
@@ -24,7 +24,7 @@ pub fn clamp_low(
 ) -> Result<Vec<u64>> {
     let above = shifted(party, x, bound, ring);
     let bits = drelu(party, stock, ring, &above)?;
-    let kept = mux(party, stock, ring, &bits, &above)?;
+    let kept = convert::select(party, stock, ring, &bits, &above)?;
     Ok(shifted(party, &kept, bound.wrapping_neg(), ring))
 }
 
@@ -133,11 +133,11 @@ fn play(
         let (values_b, indices_b) = concat(second);
         let lead = differences(&values_a, &values_b, ring);
         let wins = drelu(party, stock, ring, &lead)?;
-        let kept = mux(party, stock, ring, &wins, &lead)?;
+        let kept = convert::select(party, stock, ring, &wins, &lead)?;
         let values = sums(&values_b, &kept, ring);
         let indices = if index_ring > 0 {
             let lead = differences(&indices_a, &indices_b, index_ring);
-            let kept = mux(party, stock, index_ring, &wins, &lead)?;
+            let kept = convert::select(party, stock, index_ring, &wins, &lead)?;
             sums(&indices_b, &kept, index_ring)
         } else {
             indices_b

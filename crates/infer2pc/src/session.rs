@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 
 use copriv_model::{Graph, Model, file};
 use copriv_ot::{Channel, Role};
+use copriv_plan::baseline::KEY_OTS;
+use copriv_plan::ot::{Choices, OtMeter, Ots};
 use copriv_plan::traffic::Meter;
 use copriv_plan::{Choice, Flavour, Flow, Plan, Prediction, Preset, Traffic};
 use rand::make_rng;
@@ -95,7 +97,11 @@ pub fn predict_setup(graph: &Graph, plan: &Plan) -> Result<Traffic> {
         Flow::Down(HASH_BYTES as u64),
     ];
     let ot = Traffic { up: ot.sent, down: ot.received, rounds: ot.rounds };
-    Ok(Meter::new().count(&flows) + ot)
+    let mut keys = Vec::new();
+    if plan.choice.preset.is_baseline() {
+        keys = OtMeter::new(plan.choice.flavour).extend(Ots::from_client(KEY_OTS), Choices::Random);
+    }
+    Ok(Meter::new().count(&flows) + ot + Meter::new().count(&keys))
 }
 
 fn plan_for(graph: &Graph, reveal: Reveal, choice: Choice) -> Result<Plan> {

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::parties;
+use common::{parties, same_parties};
 use copriv_infer2pc::engine::{self, Measured};
 use copriv_infer2pc::session::predict_setup;
 use copriv_infer2pc::{Channel, Client, Reveal, Server, Terms};
@@ -12,7 +12,7 @@ use copriv_model::{
     Bias, ConvSpec, Graph, GraphBuilder, LayerWeights, LinearSpec, Model, NodeId, Subsample, TensorType,
     Weights, execute,
 };
-use copriv_plan::{Choice, Flavour, Plan};
+use copriv_plan::{Choice, Flavour, Plan, Preset};
 use proptest::prelude::*;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -202,8 +202,16 @@ fn check(model: &Model, choice: Choice, x: &[i64]) {
         let result = engine::online(party, &plan, weights, material, x, &mut measured, keep).unwrap();
         (result, shares, measured.prediction())
     };
-    let ((_, server, seen_by_server), (result, client, seen_by_client)) =
-        parties(choice, |p| run(p, Some(&model.weights), None), |p| run(p, None, Some(x)));
+    let (server, client) = (
+        |p: &mut copriv_infer2pc::Party| run(p, Some(&model.weights), None),
+        |p: &mut copriv_infer2pc::Party| run(p, None, Some(x)),
+    );
+    // Trees and Ferret need a session of their own.
+    let ((_, server, seen_by_server), (result, client, seen_by_client)) = if choice.preset.is_baseline() {
+        same_parties(choice, server, client)
+    } else {
+        parties(choice, server, client)
+    };
     let trace = execute::run(model, x).unwrap();
     for (id, node) in model.graph.nodes.iter().enumerate() {
         let Some(step) = plan.values[id] else { continue };
@@ -233,7 +241,9 @@ proptest! {
 /// Two 3x3 convolutions whose weights are wide enough for tiles to pay, with a residual connection.
 #[test]
 fn tiled_convolutions_in_a_whole_model() {
-    for packing in [0, 3, 10] {
+    let ours = |packing| Choice { flavour: Flavour::SoftSpoken4, packing, ..Choice::default() };
+    let theirs = Choice { preset: Preset::Copriv, ..Flavour::Iknp.into() };
+    for choice in [ours(0), ours(3), ours(10), theirs] {
         let mut draw = Draw::new(1);
         draw.builder = GraphBuilder::new("tiled", TensorType::signed([6, 9, 8], 6, -4));
         let x = draw.builder.input();
@@ -248,10 +258,19 @@ fn tiled_convolutions_in_a_whole_model() {
             y = draw.builder.requant(&format!("requant{i}"), y, 9, 7, i == 1, true).unwrap();
         }
         let model = Model::new(draw.builder.finish(y).unwrap(), draw.weights).unwrap();
-        let choice = Choice { flavour: Flavour::SoftSpoken4, packing, ..Choice::default() };
         let plan = Plan::new(&model.graph, choice).unwrap();
-        assert!(plan.scaled.iter().any(|&bits| bits > 0), "packing {packing}: no tiles");
+        assert!(plan.scaled.iter().any(|&bits| bits > 0), "{choice:?}: no tiles");
         check(&model, choice, &input(&model.graph, 5));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 50, ..ProptestConfig::default() })]
+    #[test]
+    fn every_preset_is_exact_and_as_planned(seed in any::<u64>(), steps in 1usize..6, preset in 0usize..4) {
+        let model = Draw::new(seed).model(steps);
+        let choice = Choice { preset: Preset::ALL[preset], ..Flavour::Iknp.into() };
+        check(&model, choice, &input(&model.graph, seed ^ 1));
     }
 }
 
@@ -281,6 +300,33 @@ fn sessions_agree_with_the_executor_over_several_inferences() {
         let report = server.join().unwrap();
         assert_eq!(report.inferences, 3);
     }
+}
+
+#[test]
+fn sessions_of_every_preset() {
+    for preset in Preset::ALL {
+        let model = Draw::new(17).model(3);
+        let (a, b) = Channel::pair();
+        let server_model = model.clone();
+        let server = std::thread::spawn(move || Server::accept(a, &server_model).unwrap().run().unwrap());
+        let mut client = Client::connect(b, Terms { preset, ..Terms::default() }, 1).unwrap();
+        let choice = client.plan().choice;
+        assert_eq!(choice.preset, preset);
+        assert_eq!(client.report().setup, predict_setup(&model.graph, client.plan()).unwrap());
+        let x = input(&model.graph, 4);
+        let material = client.offline().unwrap();
+        assert_eq!(client.online(material, &x).unwrap(), execute::run(&model, &x).unwrap().output());
+        assert_eq!(client.report().total, client.plan().predict());
+        server.join().unwrap();
+    }
+}
+
+#[test]
+fn a_preset_of_the_literature_runs_on_its_own_extension() {
+    let graph = Draw::new(17).model(1).graph;
+    let terms = Terms { preset: Preset::Sirnn, flavour: Some(Flavour::Ferret), ..Terms::default() };
+    let error = terms.plan(&graph, 1).unwrap_err().to_string();
+    assert!(error.contains("sirnn") && error.contains("Iknp"), "{error}");
 }
 
 #[test]

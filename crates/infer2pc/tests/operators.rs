@@ -3,10 +3,11 @@
 
 mod common;
 
-use common::{CHOICE, operator, parties, share};
-use copriv_infer2pc::{compare, convert, select};
+use common::{CHOICE, SIRNN, operator, parties, share};
+use copriv_infer2pc::{baseline, compare, convert, select};
 use copriv_model::kernel::mask;
 use copriv_plan::step::{Step, StepKind, Window};
+use copriv_plan::{Choice, cost};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -31,19 +32,19 @@ fn step(kind: StepKind, len: usize, ring: u32) -> Step {
     Step { layer: "test".into(), kind, inputs: vec![0], len, ring }
 }
 
-fn cost(step: &Step) -> (copriv_plan::ot::Ots, Vec<copriv_plan::Flow>) {
-    (step.ots(CHOICE), step.online(CHOICE))
-}
+/// Ours, and the literature's: what the operators behind a step are.
+const CHOICES: [Choice; 2] = [CHOICE, SIRNN];
 
 const RINGS: [u32; 17] = [2, 3, 4, 5, 6, 7, 8, 9, 10, 13, 16, 17, 32, 33, 37, 41, 62];
 
 #[test]
 fn relu_is_exact() {
-    for ring in RINGS {
+    for (choice, ring) in CHOICES.into_iter().flat_map(|c| RINGS.map(|r| (c, r))) {
         let x = values(ring);
         let step = step(StepKind::ClampLow { bound: 0 }, x.len(), ring);
-        let y =
-            operator(&x, (ring, ring), cost(&step), |p, s, x| select::clamp_low(p, s, ring, 0, x).unwrap());
+        let y = operator(&x, (ring, ring), (choice, &step), |p, s, x| {
+            select::clamp_low(p, s, ring, 0, x).unwrap()
+        });
         for (x, y) in x.iter().zip(y) {
             assert_eq!(signed(y, ring), signed(*x, ring).max(0), "ring {ring}");
         }
@@ -57,10 +58,11 @@ fn clamps_are_exact() {
         let fits = |v: &u64| i128::from(signed(*v, ring)).abs() + i128::from(bound.abs()) < 1 << (ring - 1);
         let x: Vec<u64> = values(ring).into_iter().filter(fits).collect();
         let step = step(StepKind::ClampHigh { bound }, x.len(), ring);
-        let low = operator(&x, (ring, ring), cost(&step), |p, s, x| {
+        let choice = CHOICES[ring as usize % 2];
+        let low = operator(&x, (ring, ring), (choice, &step), |p, s, x| {
             select::clamp_low(p, s, ring, bound, x).unwrap()
         });
-        let high = operator(&x, (ring, ring), cost(&step), |p, s, x| {
+        let high = operator(&x, (ring, ring), (choice, &step), |p, s, x| {
             select::clamp_high(p, s, ring, bound, x).unwrap()
         });
         for ((x, low), high) in x.iter().zip(low).zip(high) {
@@ -81,8 +83,9 @@ fn saturation_is_exact() {
                     && i128::from(signed(*v, from)) - i128::from(bound) >= -(1 << (from - 1))
             };
             let x: Vec<u64> = values(from).into_iter().filter(fits).collect();
+            let choice = CHOICE;
             let step = step(StepKind::Saturate { from, bound, window }, x.len(), window + 1);
-            let y = operator(&x, (from, window + 1), cost(&step), |p, s, x| {
+            let y = operator(&x, (from, window + 1), (choice, &step), |p, s, x| {
                 select::saturate(p, s, (from, bound, window), x).unwrap()
             });
             for (x, y) in x.iter().zip(y) {
@@ -100,13 +103,13 @@ fn saturation_is_exact() {
 
 #[test]
 fn truncation_is_exact() {
-    for from in RINGS {
+    for (choice, from) in CHOICES.into_iter().flat_map(|c| RINGS.map(|r| (c, r))) {
         let shifts = if from <= 10 { (1..from).collect() } else { vec![1, 3, from / 2, from - 1] };
         for shift in shifts {
             for ring in [from - shift, (from - shift).div_ceil(2)] {
                 let x = values(from);
                 let step = step(StepKind::Truncate { from, shift, bias: 1 << (shift - 1) }, x.len(), ring);
-                let y = operator(&x, (from, ring), cost(&step), |p, s, x| {
+                let y = operator(&x, (from, ring), (choice, &step), |p, s, x| {
                     convert::truncate(p, s, (from, shift, 1 << (shift - 1), ring), x).unwrap()
                 });
                 for (x, y) in x.iter().zip(y) {
@@ -119,16 +122,55 @@ fn truncation_is_exact() {
 }
 
 #[test]
+fn shifting_right_is_exact() {
+    for ring in RINGS {
+        let shifts = if ring <= 10 { (1..ring).collect() } else { vec![1, 12, ring / 2, ring - 1] };
+        for shift in shifts.into_iter().filter(|s| *s < ring) {
+            let bias = 1 << (shift - 1);
+            // The sum must fit the ring.
+            let fits = |v: &u64| i128::from(signed(*v, ring)) + i128::from(bias) < 1 << (ring - 1);
+            let x: Vec<u64> = values(ring).into_iter().filter(fits).collect();
+            let (choice, step) = (SIRNN, step(StepKind::ShiftRight { shift, bias }, x.len(), ring));
+            let y = operator(&x, (ring, ring), (choice, &step), |p, s, x| {
+                baseline::shift_right(p, s, (ring, shift, bias), x).unwrap()
+            });
+            for (x, y) in x.iter().zip(y) {
+                let expected = (signed(*x, ring) + bias as i64) >> shift;
+                assert_eq!(signed(y, ring), expected, "{} by {shift} in {ring}", signed(*x, ring));
+            }
+        }
+    }
+}
+
+#[test]
+fn ands_of_the_baselines() {
+    for n in [1, 2, 3, 64, 101] {
+        let bit = |i: usize, party: usize, which: u32| (i * 7 + party * 3 + i / 5) >> which & 1 == 1;
+        let operand = |party, which| (0..n).map(|i| bit(i, party, which)).collect::<Vec<_>>();
+        let run = |p: &mut copriv_infer2pc::Party, party| {
+            let product = baseline::and(p, &operand(party, 0), &operand(party, 1)).unwrap();
+            p.channel.flush().unwrap();
+            product
+        };
+        let (a, b) = parties(SIRNN, |p| run(p, 0), |p| run(p, 1));
+        for i in 0..n {
+            let both = |which| bit(i, 0, which) ^ bit(i, 1, which);
+            assert_eq!(a[i] ^ b[i], both(0) & both(1));
+        }
+    }
+}
+
+#[test]
 fn extension_is_exact() {
     for (from, to) in [(2, 3), (3, 8), (5, 6), (7, 20), (9, 24), (16, 32), (32, 62), (40, 41)] {
         for offset in [0, 1 << (from - 2), 1 << (from - 1)] {
             let x: Vec<u64> = values(from);
             let offset_value = |v: &u64| v.wrapping_add(offset) & mask(from);
-            for msb_known in [false, true] {
+            for (msb_known, choice) in [(false, CHOICE), (true, CHOICE), (false, SIRNN), (true, SIRNN)] {
                 let x: Vec<u64> =
                     x.iter().copied().filter(|v| !msb_known || offset_value(v) >> (from - 1) == 0).collect();
                 let step = step(StepKind::Extend { from, offset, msb_known }, x.len(), to);
-                let y = operator(&x, (from, to), cost(&step), |p, s, x| {
+                let y = operator(&x, (from, to), (choice, &step), |p, s, x| {
                     convert::extend(p, s, (from, to, offset, msb_known), x).unwrap()
                 });
                 for (x, y) in x.iter().zip(y) {
@@ -146,18 +188,21 @@ fn extension_is_exact() {
 #[test]
 fn max_pool_is_exact() {
     for (kernel, stride, pad) in [(3, 2, 0), (3, 2, 1), (2, 1, 1), (4, 3, 3), (5, 5, 4), (1, 2, 0)] {
-        check_max_pool(Window { input: [3, 5, 6], kernel, stride, pad });
+        for choice in CHOICES {
+            check_max_pool(choice, Window { input: [3, 5, 6], kernel, stride, pad });
+        }
     }
 }
 
-fn check_max_pool(window: Window) {
+fn check_max_pool(choice: Choice, window: Window) {
     let ring = 9;
     let mut rng = StdRng::seed_from_u64(4);
     let x: Vec<u64> = (0..90).map(|_| rng.random_range(0..256u64).wrapping_sub(128) & mask(ring)).collect();
     let (rows, cols) = window.output_size();
     let step = step(StepKind::MaxPool(window), 3 * rows * cols, ring);
-    let y =
-        operator(&x, (ring, ring), cost(&step), |p, s, x| select::max_pool(p, s, ring, &window, x).unwrap());
+    let y = operator(&x, (ring, ring), (choice, &step), |p, s, x| {
+        select::max_pool(p, s, ring, &window, x).unwrap()
+    });
     let mut y = y.iter();
     let inside = |at: usize, offset: usize, size: usize| {
         (at * window.stride + offset).checked_sub(window.pad).filter(|&v| v < size)
@@ -180,12 +225,13 @@ fn argmax_is_exact_and_the_first_wins_a_tie() {
     let ring = 8;
     let mut rng = StdRng::seed_from_u64(5);
     for n in 1..12usize {
-        for _ in 0..3 {
+        for choice in [CHOICE, CHOICE, SIRNN] {
             let x: Vec<u64> =
                 (0..n).map(|_| rng.random_range(0..6u64).wrapping_sub(3) & mask(ring)).collect();
             let step = step(StepKind::Argmax { candidates: n, from: ring }, 1, 5);
-            let y =
-                operator(&x, (ring, 5), cost(&step), |p, s, x| select::argmax(p, s, (ring, 5), x).unwrap());
+            let y = operator(&x, (ring, 5), (choice, &step), |p, s, x| {
+                select::argmax(p, s, (ring, 5), x).unwrap()
+            });
             let expected =
                 copriv_model::execute::argmax(&x.iter().map(|v| signed(*v, ring)).collect::<Vec<_>>());
             assert_eq!(y, [expected as u64], "{x:?}");
@@ -204,17 +250,18 @@ fn comparisons_of_private_integers() {
             y.rotate_left(3);
             x.into_iter().zip(y).unzip()
         };
-        let comparison = copriv_plan::Forest::greater(bits, CHOICE);
         let n = x.len() as u64;
         let run = |p: &mut copriv_infer2pc::Party, mine: &[u64]| {
-            let mut stock = p.stock(comparison.ots(n)).unwrap();
+            let mut stock = p.stock(cost::greater(n, bits, p.choice()).ots).unwrap();
             let result = compare::greater(p, &mut stock, bits, mine).unwrap();
             p.channel.flush().unwrap();
             result
         };
-        let (a, b) = parties(CHOICE, |p| run(p, &x), |p| run(p, &y));
-        for i in 0..x.len() {
-            assert_eq!(a[i] ^ b[i], x[i] > y[i], "{} > {} at {bits} bits", x[i], y[i]);
+        for choice in CHOICES {
+            let (a, b) = parties(choice, |p| run(p, &x), |p| run(p, &y));
+            for i in 0..x.len() {
+                assert_eq!(a[i] ^ b[i], x[i] > y[i], "{} > {} at {bits} bits", x[i], y[i]);
+            }
         }
     }
 }

@@ -8,7 +8,7 @@
 //! Bit triples ([`crate::triples`]) stand apart: they have no roles and no messages.
 
 use crate::wire::{mask, packed_len};
-use crate::{Channel, OtError, RotReceiver, RotSender, cot, one_of_n};
+use crate::{Channel, OtError, RotReceiver, RotSender, cot, one_of_n, transfer};
 
 /// Instances of one kind and width, all in one batch.
 pub trait Correlation {
@@ -108,6 +108,13 @@ pub struct RandomOt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CorrelatedOt {
     /// Width of the ring, 1..=64.
+    pub width: u32,
+}
+
+/// 1-of-2 OT of chosen strings ([`crate::transfer`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transfer {
+    /// Bits of a string, 1..=64.
     pub width: u32,
 }
 
@@ -211,6 +218,48 @@ impl Correlation for CorrelatedOt {
     }
 }
 
+impl Correlation for Transfer {
+    type Choice = bool;
+    type Offer = [u64; 2];
+    type Sent = ();
+    type Received = u64;
+
+    fn rots(&self) -> usize {
+        1
+    }
+
+    fn flips_bytes(&self, n: usize) -> u64 {
+        packed_len(n, 1) as u64
+    }
+
+    fn message_bytes(&self, n: usize) -> u64 {
+        transfer::message_bytes(n, self.width)
+    }
+
+    fn flips(&self, rots: &RotReceiver, choices: &[bool]) -> Result<Vec<u8>, OtError> {
+        crate::rot::check_count("choices", rots.len(), choices.len())?;
+        Ok(rots.flips(choices))
+    }
+
+    fn send(
+        &self,
+        rots: RotSender,
+        flips: &[u8],
+        offers: &[[u64; 2]],
+    ) -> Result<(Vec<u8>, Vec<()>), OtError> {
+        let message = transfer::sender(rots, flips, self.width, offers)?;
+        Ok((message, vec![(); offers.len()]))
+    }
+
+    fn receive(&self, rots: RotReceiver, choices: &[bool], message: &[u8]) -> Result<Vec<u64>, OtError> {
+        transfer::receiver(rots, choices, self.width, message)
+    }
+
+    fn holds(&self, offer: &[u64; 2], choice: &bool, (): &(), got: &u64) -> bool {
+        *got == offer[usize::from(*choice)] & mask(self.width)
+    }
+}
+
 impl Correlation for Lookup {
     type Choice = u8;
     /// Entries beyond `2^digit_bits`, and bits beyond `entry_bits`, do not count.
@@ -308,6 +357,11 @@ mod tests {
         laws(&RandomOt, &mut dealer, |_, n| (vec![(); n], vec![(); n]));
         for width in 1..=64 {
             laws(&CorrelatedOt { width }, &mut dealer, |d, n| (d.values(n, 64), d.bits(n)));
+        }
+        for width in [1, 2, 7, 8, 31, 41, 64] {
+            laws(&Transfer { width }, &mut dealer, |d, n| {
+                ((0..n).map(|_| d.rng.random()).collect(), d.bits(n))
+            });
         }
         for digit_bits in 1..=4 {
             for entry_bits in [1, 2, 3, 8] {

@@ -53,6 +53,21 @@ impl Preset {
         }
     }
 
+    /// Whether it runs the operators of an older system ([`crate::baseline`]).
+    pub fn is_baseline(self) -> bool {
+        self != Self::CoprivNg
+    }
+
+    /// Whether one ring serves the whole network; else every value has its own.
+    pub fn one_ring(self) -> bool {
+        matches!(self, Self::Cryptflow2 | Self::Copriv)
+    }
+
+    /// Whether extensions make use of what the range proofs know of signs.
+    pub fn knows_signs(self) -> bool {
+        matches!(self, Self::Privquant | Self::CoprivNg)
+    }
+
     /// The name that the command line knows it by.
     pub fn name(self) -> &'static str {
         match self {

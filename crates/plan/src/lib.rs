@@ -10,8 +10,10 @@
 #![forbid(unsafe_code)]
 
 pub mod architectures;
+pub mod baseline;
 mod choice;
 pub mod comparison;
+pub mod cost;
 mod error;
 pub mod linear;
 pub mod literature;
@@ -24,6 +26,7 @@ pub mod traffic;
 
 pub use choice::{Choice, Preset};
 pub use comparison::Forest;
+pub use cost::Cost;
 pub use error::PlanError;
 pub use linear::Product;
 pub use ot::Flavour;

@@ -11,7 +11,7 @@ use crate::{PlanError, rings};
 
 pub(crate) fn lower(graph: &Graph, choice: Choice) -> Result<Plan, PlanError> {
     graph.validate()?;
-    let rings = Rings::of(graph)?;
+    let rings = Rings::of(graph, choice.preset)?;
     let nodes = graph.nodes.len();
     let mut lowering = Lowering {
         graph,
@@ -57,7 +57,9 @@ impl Lowering<'_> {
             }
             Op::Relu => {
                 let x = self.operand(id, 0)?;
-                self.push(name, StepKind::ClampLow { bound: 0 }, vec![x], len, ring)
+                let extra = self.scaled[node.inputs[0]];
+                self.scaled[id] = extra;
+                self.push(name, StepKind::ClampLow { bound: 0 }, vec![x], len, ring + extra)
             }
             Op::Requant { shift, clamp } => self.requant(id, *shift, *clamp)?,
             Op::Add { shifts } => {
@@ -103,11 +105,14 @@ impl Lowering<'_> {
         let graph = self.graph;
         let node = &graph.nodes[id];
         let rings::Clamps { low, high, ring } = self.rings.clamps(graph, id, shift, clamp);
+        let ring = self.rings.uniform.unwrap_or(ring);
         let source = self.rings.source(graph, id);
         let extra = self.scaled[source];
         let x = self.in_ring(source, self.rings.working[id] + extra)?;
         let mut value = self.truncate(&node.name, x, shift + extra);
-        if let Some((bound, window)) = saturation(low, high, ring) {
+        if let Some((bound, window)) = saturation(low, high, ring)
+            && !self.choice.preset.is_baseline()
+        {
             let from = self.steps[value].ring;
             let kind = StepKind::Saturate { from, bound, window };
             return Ok(self.push(&node.name, kind, vec![value], node.output.len(), window + 1));
@@ -130,60 +135,58 @@ impl Lowering<'_> {
             return x;
         }
         let (len, from) = (self.steps[x].len, self.steps[x].ring);
-        self.push(
-            layer,
-            StepKind::Truncate { from, shift, bias: 1 << (shift - 1) },
-            vec![x],
-            len,
-            from - shift,
-        )
+        let bias = 1 << (shift - 1);
+        if let Some(ring) = self.rings.uniform {
+            let shifted = self.push(layer, StepKind::ShiftRight { shift, bias }, vec![x], len, from);
+            let reduced = from > ring;
+            return if reduced {
+                self.push(layer, StepKind::Reduce, vec![shifted], len, ring)
+            } else {
+                shifted
+            };
+        }
+        self.push(layer, StepKind::Truncate { from, shift, bias }, vec![x], len, from - shift)
     }
 
-    /// `floor((sum + area/2) / area)` for a pool's window sums. Where the area is no power of
-    /// two: sums are made non-negative and multiplied by a rounded-up reciprocal,
-    /// `floor(x / d) = floor(x * m / 2^k)` with `m = ceil(2^k / d)`, exact for `x < 2^N` and
-    /// `k = N + ceil(log2 d)` (Granlund and Montgomery, PLDI 1994, theorem 4.2).
+    /// `floor((sum + area/2) / area)` for a pool's window sums, see [`Rings::division`].
     fn divide(&mut self, id: NodeId, sum: StepId, area: u64) -> Result<StepId, PlanError> {
-        let graph = self.graph;
-        let node = &graph.nodes[id];
+        let node = &self.graph.nodes[id];
         let (name, len) = (node.name.as_str(), node.output.len());
-        if area.is_power_of_two() {
+        let Some(division) = self.rings.division(name, id, area)? else {
             return Ok(self.truncate(name, sum, area.ilog2()));
+        };
+        let rings::Division { offset, largest, factor, shift, bits } = division;
+        let from = self.steps[sum].ring;
+        let addend = (offset * area + area / 2) as i64;
+        let back = StepKind::Affine { factor: 1, addend: -(offset as i64) };
+        let scale = StepKind::Affine { factor, addend: 0 };
+        let sum = self.push(name, StepKind::Affine { factor: 1, addend }, vec![sum], len, from);
+        if self.rings.uniform.is_some() {
+            let scaled = self.push(name, scale, vec![sum], len, from);
+            let quotient = self.push(name, StepKind::ShiftRight { shift, bias: 0 }, vec![scaled], len, from);
+            return Ok(self.push(name, back, vec![quotient], len, from));
         }
-        let (lo, hi) = self.rings.ranges[id];
-        let offset = lo.min(0).unsigned_abs() as u64;
-        let largest = (hi.unsigned_abs() as u64 + offset) * area + area / 2;
-        let bits = u64::BITS - largest.leading_zeros();
-        let k = bits + u64::BITS - (area - 1).leading_zeros();
         // Wide enough for the product, and for the quotient to come out in its own ring.
         let out = self.rings.ring_of_node(id);
-        let factor = if k < 62 { (1u64 << k).div_ceil(area) } else { u64::MAX };
-        let ring = (bits + u64::BITS - factor.leading_zeros()).max(k + out);
-        if ring > 62 {
-            let reason =
-                format!("an average over {area} values needs a ring of {ring} bits; 62 are supported");
-            return Err(PlanError::Unsupported { node: name.to_owned(), reason });
-        }
-        let from = self.steps[sum].ring;
-        let msb_known = largest < 1 << (from - 1);
-        let addend = (offset * area + area / 2) as i64;
-        let sum = self.push(name, StepKind::Affine { factor: 1, addend }, vec![sum], len, from);
+        let ring = bits.max(shift + out);
+        let msb_known = self.choice.preset.knows_signs() && largest < 1 << (from - 1);
         let wide = self.push(name, StepKind::Extend { from, offset: 0, msb_known }, vec![sum], len, ring);
-        let scaled = self.push(name, StepKind::Affine { factor, addend: 0 }, vec![wide], len, ring);
-        let truncate = StepKind::Truncate { from: ring, shift: k, bias: 0 };
+        let scaled = self.push(name, scale, vec![wide], len, ring);
+        let truncate = StepKind::Truncate { from: ring, shift, bias: 0 };
         let quotient = self.push(name, truncate, vec![scaled], len, out);
-        let back = StepKind::Affine { factor: 1, addend: -(offset as i64) };
         Ok(self.push(name, back, vec![quotient], len, out))
     }
 
     fn extend_to_demand(&mut self, id: NodeId, value: StepId) -> StepId {
-        let (from, wanted) = (self.steps[value].ring, self.rings.demand[id]);
+        let extra = self.scaled[id];
+        let (from, wanted) = (self.steps[value].ring, self.rings.demand[id] + extra);
         if wanted <= from {
             return value;
         }
         let (lo, hi) = self.rings.ranges[id];
+        let (lo, hi) = (lo << extra, hi << extra);
         let offset = lo.min(0).unsigned_abs() as u64;
-        let msb_known = hi + i128::from(offset) < 1i128 << (from - 1);
+        let msb_known = self.choice.preset.knows_signs() && hi + i128::from(offset) < 1i128 << (from - 1);
         let len = self.steps[value].len;
         let kind = StepKind::Extend { from, offset, msb_known };
         self.push(&self.graph.nodes[id].name, kind, vec![value], len, wanted)
@@ -249,8 +252,11 @@ impl Lowering<'_> {
         }
         let from = self.rings.working[id] + extra;
         let len = self.graph.nodes[id].output.len();
-        let kind = StepKind::Truncate { from, shift, bias: 0 };
-        Step { layer: String::new(), kind, inputs: vec![], len, ring: from - shift }.bytes(self.choice)
+        let (kind, ring) = match self.rings.uniform {
+            Some(_) => (StepKind::ShiftRight { shift, bias: 0 }, from),
+            None => (StepKind::Truncate { from, shift, bias: 0 }, from - shift),
+        };
+        Step { layer: String::new(), kind, inputs: vec![], len, ring }.bytes(self.choice)
     }
 
     fn window(&self, id: NodeId, kernel: usize, stride: usize, pad: usize) -> Window {

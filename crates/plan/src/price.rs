@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::choice::Choice;
-use crate::comparison::Forest;
+use crate::cost::{self, Cost};
 use crate::ot::{Choices, OtMeter, Ots, packed};
 use crate::step::{Plan, Step, StepKind};
 use crate::traffic::{Flow, Meter, Traffic};
@@ -126,39 +126,39 @@ impl<'p> Forecast<'p> {
 }
 
 impl Step {
-    /// Random OTs that the step consumes online (a product makes its own).
-    pub fn ots(&self, choice: Choice) -> Ots {
-        let n = self.len as u64;
+    /// Random OTs and online messages; a product makes its own OTs.
+    pub fn cost(&self, choice: Choice) -> Cost {
+        let (n, ring) = (self.len as u64, self.ring);
+        let message = |flow| Cost { ots: Ots::default(), online: vec![flow] };
         match &self.kind {
-            StepKind::Extend { msb_known: true, .. } => Ots::from_server(n),
-            StepKind::Extend { from, .. } => {
-                Forest::greater(*from, choice).ots(n) + b2a_ots(n, self.ring - from)
-            }
-            StepKind::Truncate { shift, .. } => {
-                Forest::greater(*shift, choice).ots(n) + b2a_ots(n, self.ring)
-            }
-            StepKind::ClampLow { .. } | StepKind::ClampHigh { .. } => clamp_ots(n, self.ring, choice),
-            // Two ANDs with a common operand, one AND, MUX, B2A.
-            StepKind::Saturate { from, window, .. } => {
-                Forest::saturate(*from, *window, choice).ots(n) + Ots::both(3 * n) + b2a_ots(n, self.ring)
-            }
-            StepKind::MaxPool(window) => {
-                let matches = window.kernel * window.kernel - 1;
-                clamp_ots(n * matches as u64, self.ring, choice)
-            }
-            StepKind::Argmax { candidates, from } => {
-                let matches = *candidates as u64 - 1;
-                clamp_ots(matches, *from, choice) + Ots::both(matches)
-            }
-            _ => Ots::default(),
+            StepKind::Product { product, .. } => message(product.online()),
+            StepKind::Extend { from, msb_known, .. } => cost::extend(n, (*from, ring, *msb_known), choice),
+            StepKind::Truncate { shift, .. } => cost::truncate(n, *shift, ring, choice),
+            StepKind::ShiftRight { shift, .. } => cost::shift_right(n, ring, *shift),
+            StepKind::ClampLow { .. } | StepKind::ClampHigh { .. } => cost::clamp(n, ring, choice),
+            StepKind::Saturate { from, window, .. } => cost::saturate(n, (*from, *window, ring), choice),
+            StepKind::MaxPool(window) => cost::play(n, window.kernel * window.kernel, (ring, 0), choice),
+            StepKind::Argmax { candidates, from } => cost::play(1, *candidates, (*from, ring), choice),
+            StepKind::Reveal => message(Flow::Down(packed(n, u64::from(ring)))),
+            StepKind::Input
+            | StepKind::Reduce
+            | StepKind::Affine { .. }
+            | StepKind::Add { .. }
+            | StepKind::SumPool(_)
+            | StepKind::Subsample { .. } => Cost::default(),
         }
     }
 
     /// Offline and online bytes, fresh OTs at their price in the long run.
     pub(crate) fn bytes(&self, choice: Choice) -> f64 {
-        let ots = self.ots(choice);
-        let offline = (ots.server_sends + ots.client_sends) * choice.flavour.millibits();
-        Meter::new().count(&self.online(choice)).bytes() as f64 + offline as f64 / 8000.0
+        let cost = self.cost(choice);
+        let offline = (cost.ots.server_sends + cost.ots.client_sends) * choice.flavour.millibits();
+        Meter::new().count(&cost.online).bytes() as f64 + offline as f64 / 8000.0
+    }
+
+    /// Random OTs that the step consumes online.
+    pub fn ots(&self, choice: Choice) -> Ots {
+        self.cost(choice).ots
     }
 
     /// Offline messages.
@@ -171,82 +171,6 @@ impl Step {
 
     /// Online messages.
     pub fn online(&self, choice: Choice) -> Vec<Flow> {
-        let n = self.len as u64;
-        match &self.kind {
-            StepKind::Product { product, .. } => vec![product.online()],
-            StepKind::Extend { from, msb_known: true, .. } => cot(n, self.ring - from).into(),
-            StepKind::Extend { from, .. } => {
-                [Forest::greater(*from, choice).flows(n), b2a(n, self.ring - from)].concat()
-            }
-            StepKind::Truncate { shift, .. } => {
-                [Forest::greater(*shift, choice).flows(n), b2a(n, self.ring)].concat()
-            }
-            StepKind::ClampLow { .. } | StepKind::ClampHigh { .. } => clamp(n, self.ring, choice),
-            StepKind::Saturate { from, window, .. } => {
-                let opened = |bits| Flow::Both { up: packed(n, bits), down: packed(n, bits) };
-                let trees = Forest::saturate(*from, *window, choice).flows(n);
-                [trees, vec![opened(3), opened(2)], mux_and_b2a(n, self.ring).into()].concat()
-            }
-            StepKind::MaxPool(window) => tournament(window.kernel * window.kernel)
-                .flat_map(|m| clamp(n * m as u64, self.ring, choice))
-                .collect(),
-            StepKind::Argmax { candidates, from } => tournament(*candidates)
-                .flat_map(|m| [clamp(m as u64, *from, choice), mux(m as u64, self.ring).into()].concat())
-                .collect(),
-            StepKind::Reveal => vec![Flow::Down(packed(n, u64::from(self.ring)))],
-            StepKind::Input
-            | StepKind::Reduce
-            | StepKind::Affine { .. }
-            | StepKind::Add { .. }
-            | StepKind::SumPool(_)
-            | StepKind::Subsample { .. } => Vec::new(),
-        }
+        self.cost(choice).online
     }
-}
-
-/// Matches in each round of a tournament; a candidate without opponent moves on.
-pub fn tournament(candidates: usize) -> impl Iterator<Item = usize> {
-    let mut left = candidates;
-    std::iter::from_fn(move || {
-        let matches = left / 2;
-        left -= matches;
-        (matches > 0).then_some(matches)
-    })
-}
-
-/// A correlated OT with the server as sender: the client's flipped choices, then the messages.
-fn cot(n: u64, width: u32) -> [Flow; 2] {
-    [Flow::Up(packed(n, 1)), Flow::Down(packed(n, u64::from(width)))]
-}
-
-/// A shared bit into `Z_2^ring`: the product of the two shares is needed modulo `2^(ring-1)`.
-fn b2a(n: u64, ring: u32) -> Vec<Flow> {
-    if ring > 1 { cot(n, ring - 1).into() } else { Vec::new() }
-}
-
-fn b2a_ots(n: u64, ring: u32) -> Ots {
-    Ots::from_server(if ring > 1 { n } else { 0 })
-}
-
-/// A shared bit times a shared value: a correlated OT in each direction.
-fn mux(n: u64, ring: u32) -> [Flow; 2] {
-    let (flips, messages) = (packed(n, 1), packed(n, u64::from(ring)));
-    [Flow::Both { up: flips, down: flips }, Flow::Both { up: messages, down: messages }]
-}
-
-/// Both in the messages of the MUX; the conversion's sender is the server.
-fn mux_and_b2a(n: u64, ring: u32) -> [Flow; 2] {
-    let (flips, messages) = (packed(n, 1), packed(n, u64::from(ring)));
-    [
-        Flow::Both { up: 2 * flips, down: flips },
-        Flow::Both { up: messages, down: messages + packed(n, u64::from(ring) - 1) },
-    ]
-}
-
-fn clamp(n: u64, ring: u32, choice: Choice) -> Vec<Flow> {
-    [Forest::greater(ring - 1, choice).flows(n), mux(n, ring).into()].concat()
-}
-
-fn clamp_ots(n: u64, ring: u32, choice: Choice) -> Ots {
-    Forest::greater(ring - 1, choice).ots(n) + Ots::both(n)
 }

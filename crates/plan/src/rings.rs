@@ -8,7 +8,7 @@
 use copriv_model::range::{self, Interval};
 use copriv_model::{Graph, NodeId, Op};
 
-use crate::PlanError;
+use crate::{PlanError, Preset};
 
 /// The ring arithmetic of one graph.
 pub(crate) struct Rings {
@@ -20,6 +20,10 @@ pub(crate) struct Rings {
     pub working: Vec<u32>,
     /// Relus that are done inside the requantisation behind them.
     pub fused: Vec<bool>,
+    /// Whether there may be any.
+    pub fuses: bool,
+    /// The one ring of all values, if the preset has one.
+    pub uniform: Option<u32>,
 }
 
 /// What a requantisation does after the shift.
@@ -30,21 +34,82 @@ pub(crate) struct Clamps {
     pub ring: u32,
 }
 
+/// A division by a public constant.
+pub(crate) struct Division {
+    /// Makes every quotient non-negative.
+    pub offset: u64,
+    /// The largest dividend then.
+    pub largest: u64,
+    /// The reciprocal is `factor / 2^shift`.
+    pub factor: u64,
+    /// See there.
+    pub shift: u32,
+    /// Bits of the largest product with the factor.
+    pub bits: u32,
+}
+
 impl Rings {
-    pub(crate) fn of(graph: &Graph) -> Result<Self, PlanError> {
+    pub(crate) fn of(graph: &Graph, preset: Preset) -> Result<Self, PlanError> {
         let n = graph.nodes.len();
         let mut rings = Self {
             ranges: range::of_graph(graph)?,
             demand: vec![0; n],
             working: vec![0; n],
-            fused: fused_relus(graph),
+            fuses: !preset.is_baseline(),
+            fused: if preset.is_baseline() { vec![false; n] } else { fused_relus(graph) },
+            uniform: None,
         };
         let (lo, hi) = rings.ranges[graph.output];
         rings.demand[graph.output] = range::signed_bits(lo, hi);
         for id in (0..n).rev() {
             rings.visit(graph, id)?;
         }
+        if preset.one_ring() {
+            rings.unite(graph)?;
+        }
         Ok(rings)
+    }
+
+    /// One ring for all: the widest that any node works in.
+    fn unite(&mut self, graph: &Graph) -> Result<(), PlanError> {
+        let mut widest = self.working.iter().copied().max().unwrap_or(1);
+        for (id, node) in graph.nodes.iter().enumerate() {
+            if let Op::AvgPool { kernel, .. } = node.op
+                && let Some(division) = self.division(&node.name, id, (kernel * kernel) as u64)?
+            {
+                widest = widest.max(division.bits + 1);
+            }
+        }
+        self.working.fill(widest);
+        for (demand, node) in self.demand.iter_mut().zip(&graph.nodes) {
+            if !matches!(node.op, Op::Argmax) {
+                *demand = widest;
+            }
+        }
+        self.uniform = Some(widest);
+        Ok(())
+    }
+
+    /// How a sum over `area` values of node `id` becomes `floor((sum + area/2) / area)`; `None` if
+    /// a shift does it. Sums are made non-negative and multiplied by a rounded-up reciprocal,
+    /// `floor(x / d) = floor(x * m / 2^k)` with `m = ceil(2^k / d)`, exact for `x < 2^N` and
+    /// `k = N + ceil(log2 d)` (Granlund and Montgomery, PLDI 1994, theorem 4.2).
+    pub(crate) fn division(&self, name: &str, id: NodeId, area: u64) -> Result<Option<Division>, PlanError> {
+        if area.is_power_of_two() {
+            return Ok(None);
+        }
+        let (lo, hi) = self.ranges[id];
+        let offset = lo.min(0).unsigned_abs() as u64;
+        let largest = (hi.unsigned_abs() as u64 + offset) * area + area / 2;
+        let width = |v: u64| u64::BITS - v.leading_zeros();
+        let k = width(largest) + width(area - 1);
+        let factor = if k < 62 { (1u64 << k).div_ceil(area) } else { u64::MAX };
+        let bits = width(largest) + width(factor);
+        if bits.max(k + self.ring_of_node(id)) > 61 {
+            let reason = format!("an average over {area} values needs a ring of more than 62 bits");
+            return Err(PlanError::Unsupported { node: name.to_owned(), reason });
+        }
+        Ok(Some(Division { offset, largest, factor, shift: k, bits }))
     }
 
     /// The node whose value a requantisation really reads: behind a fused ReLU, its operand.
@@ -113,8 +178,8 @@ impl Rings {
         Ok(())
     }
 
-    /// The requantisations, with their shifts, that alone use a node's value, through fused ReLUs and
-    /// additions perhaps; `None` if anything else does.
+    /// The requantisations, with their shifts, that alone use a node's value, through ReLUs - fused ones,
+    /// or any where none is fused - and additions perhaps; `None` if anything else does.
     pub(crate) fn requants(&self, graph: &Graph, id: NodeId) -> Option<Vec<(NodeId, u32)>> {
         if id == graph.output {
             return None;
@@ -123,7 +188,7 @@ impl Rings {
         for (user, node) in graph.nodes.iter().enumerate().filter(|(_, n)| n.inputs.contains(&id)) {
             match &node.op {
                 Op::Requant { shift, .. } => found.push((user, *shift)),
-                Op::Relu if self.fused[user] => found.extend(self.requants(graph, user)?),
+                Op::Relu if self.fused[user] || !self.fuses => found.extend(self.requants(graph, user)?),
                 Op::Add { .. } => found.extend(self.requants(graph, user)?),
                 _ => return None,
             }
@@ -139,7 +204,7 @@ impl Rings {
     /// Ring that node `id` wants operand `i` in.
     pub(crate) fn operand_ring(&self, graph: &Graph, id: NodeId, i: usize) -> u32 {
         match &graph.nodes[id].op {
-            Op::Add { shifts } => self.working[id] - shifts[i],
+            Op::Add { shifts } if self.uniform.is_none() => self.working[id] - shifts[i],
             _ => self.working[id],
         }
     }

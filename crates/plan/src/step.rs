@@ -76,6 +76,14 @@ pub enum StepKind {
         /// Added first.
         bias: u64,
     },
+    /// `floor((x + bias) / 2^shift)` of two's complement values, in the same ring: what a system
+    /// with one ring for all does (CrypTFlow2's and SiRNN's faithful truncation).
+    ShiftRight {
+        /// Bits dropped.
+        shift: u32,
+        /// Added first; the sum fits the ring.
+        bias: u64,
+    },
     /// `x * factor + addend`: local.
     Affine {
         /// Public multiplier.

@@ -74,6 +74,7 @@ fn describe(kind: &StepKind) -> String {
         StepKind::Extend { from, msb_known: true, .. } => format!("extend from {from} bits, sign known"),
         StepKind::Extend { from, .. } => format!("extend from {from} bits"),
         StepKind::Truncate { from, shift, .. } => format!("truncate {from} bits by {shift}"),
+        StepKind::ShiftRight { shift, .. } => format!("shift right by {shift}, in the same ring"),
         StepKind::Affine { factor, addend } => format!("times {factor} plus {addend} (local)"),
         StepKind::ClampLow { bound: 0 } => "ReLU".into(),
         StepKind::ClampLow { bound } => format!("max with {bound}"),

@@ -1,13 +1,14 @@
 //! Two parties in one process, over an in-memory channel.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+use std::cell::RefCell;
 use std::thread;
 
 use copriv_infer2pc::{Channel, OtStock, Party, Role};
 use copriv_model::kernel::mask;
-use copriv_plan::ot::{Choices, Flavour, OtMeter, Ots};
+use copriv_plan::ot::{Choices, Flavour, OtMeter};
 use copriv_plan::traffic::{Meter, Traffic};
-use copriv_plan::{Choice, Flow, Preset};
+use copriv_plan::{Choice, Preset, Step};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -15,20 +16,54 @@ use rand::{RngExt, SeedableRng};
 pub const CHOICE: Choice =
     Choice { flavour: Flavour::Iknp, preset: Preset::CoprivNg, packing: 8, session: 1000 };
 
+/// The operators of the literature.
+pub const SIRNN: Choice = Choice { preset: Preset::Sirnn, ..CHOICE };
+
 /// Runs both closures as server and client of one connection; server's result first.
 pub fn parties<S: Send, C: Send>(
     choice: Choice,
     server: impl FnOnce(&mut Party) -> S + Send,
     client: impl FnOnce(&mut Party) -> C + Send,
 ) -> (S, C) {
+    run(&mut connect(choice), server, client)
+}
+
+/// The same on a connection that the calling test keeps for its next call: base OTs take longer
+/// than most operators.
+pub fn same_parties<S: Send, C: Send>(
+    choice: Choice,
+    server: impl FnOnce(&mut Party) -> S + Send,
+    client: impl FnOnce(&mut Party) -> C + Send,
+) -> (S, C) {
+    thread_local! {
+        static KEPT: RefCell<Vec<(Choice, [Party; 2])>> = const { RefCell::new(Vec::new()) };
+    }
+    let kept = |(c, _): &(Choice, _)| *c == choice;
+    let pair = KEPT.with_borrow_mut(|all| all.iter().position(kept).map(|at| all.swap_remove(at).1));
+    let mut pair = pair.unwrap_or_else(|| connect(choice));
+    let results = run(&mut pair, server, client);
+    KEPT.with_borrow_mut(|all| all.push((choice, pair)));
+    results
+}
+
+fn connect(choice: Choice) -> [Party; 2] {
     let (a, b) = Channel::pair();
+    let one = move |channel: Channel, role: Role, seed: u64| {
+        Party::connect(channel, role, choice, StdRng::seed_from_u64(seed)).unwrap()
+    };
+    let server = thread::spawn(move || one(a, Role::Server, 1));
+    let client = one(b, Role::Client, 2);
+    [server.join().unwrap(), client]
+}
+
+fn run<S: Send, C: Send>(
+    [a, b]: &mut [Party; 2],
+    server: impl FnOnce(&mut Party) -> S + Send,
+    client: impl FnOnce(&mut Party) -> C + Send,
+) -> (S, C) {
     thread::scope(|scope| {
-        let server = scope.spawn(move || {
-            let mut party = Party::connect(a, Role::Server, choice, StdRng::seed_from_u64(1)).unwrap();
-            server(&mut party)
-        });
-        let mut party = Party::connect(b, Role::Client, choice, StdRng::seed_from_u64(2)).unwrap();
-        let client = client(&mut party);
+        let server = scope.spawn(move || server(a));
+        let client = client(b);
         (server.join().unwrap(), client)
     })
 }
@@ -54,18 +89,19 @@ pub fn share(x: &[u64], ring: u32, seed: u64) -> (Vec<u64>, Vec<u64>) {
 }
 
 /// One operator on shares of `x`: gives the reconstructed result, and checks that the
-/// measured traffic of both phases is `ots` and `flows`, and that no OT is left over.
+/// measured traffic of both phases is the step's price, and that no OT is left over.
 pub fn operator(
     x: &[u64],
     (from, to): (u32, u32),
-    (ots, flows): (Ots, Vec<Flow>),
+    (choice, step): (Choice, &Step),
     run: impl Fn(&mut Party, &mut OtStock, &[u64]) -> Vec<u64> + Sync,
 ) -> Vec<u64> {
     let (server, client) = share(x, from, 7);
+    let cost = step.cost(choice);
     let one = |party: &mut Party, share: &[u64]| {
         let start = party.channel.traffic();
         party.channel.mark_phase();
-        let mut stock = party.stock(ots).unwrap();
+        let mut stock = party.stock(cost.ots).unwrap();
         let offline = party.channel.traffic() - start;
         party.channel.mark_phase();
         let result = run(party, &mut stock, share);
@@ -73,13 +109,13 @@ pub fn operator(
         assert!(stock.is_used_up(), "random OTs left over");
         (result, offline, party.channel.traffic() - start - offline)
     };
-    let ((a, ..), (b, offline, online)) = parties(CHOICE, |p| one(p, &server), |p| one(p, &client));
+    let ((a, ..), (b, offline, online)) = same_parties(choice, |p| one(p, &server), |p| one(p, &client));
     let measured = |t: copriv_ot::Traffic| Traffic { up: t.sent, down: t.received, rounds: t.rounds };
     assert_eq!(
         measured(offline),
-        Meter::new().count(&OtMeter::new(CHOICE.flavour).extend(ots, Choices::Random)),
+        Meter::new().count(&OtMeter::new(choice.flavour).extend(cost.ots, Choices::Random)),
         "offline"
     );
-    assert_eq!(measured(online), Meter::new().count(&flows), "online");
+    assert_eq!(measured(online), Meter::new().count(&cost.online), "online");
     a.iter().zip(&b).map(|(a, b)| a.wrapping_add(*b) & mask(to)).collect()
 }

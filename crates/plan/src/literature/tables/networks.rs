@@ -60,7 +60,7 @@ fn uniform_rows(table: &mut Builder, network: &Network) -> Result<(), TableError
     let regular = regular as f64 / GIB;
     let tiled: f64 = geometries(&graph).map(|g| winograd_gib(&g, ring)).sum();
     let relu = (relus + matches) as f64 * sci::relu(ring) as f64 / 8.0 / GIB;
-    let truncation = outputs as f64 * sci::faithful_truncation(ring) / GIB;
+    let truncation = outputs as f64 * sci::faithful_truncation(ring, 12) as f64 / 8.0 / GIB;
     let note = |products: f64, how: &str| {
         format!(
             "l = {ring}: {products:.2} products, {how}; {:.2} ReLUs ({relus}) and pooling; {truncation:.2} \

@@ -1,0 +1,141 @@
+//! Price of the operators that steps are made of, on `n` elements: random OTs, made offline, and
+//! online messages. Every preset has the same operators; these are where they differ.
+
+use crate::baseline::{self, Comparison};
+use crate::choice::Choice;
+use crate::comparison::Forest;
+use crate::ot::{Ots, packed};
+use crate::traffic::Flow;
+
+/// What an operator needs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// Random OTs.
+    pub ots: Ots,
+    /// Online messages, in order.
+    pub online: Vec<Flow>,
+}
+
+impl Cost {
+    /// One after the other.
+    pub fn then(mut self, next: Self) -> Self {
+        self.ots = self.ots + next.ots;
+        self.online.extend(next.online);
+        self
+    }
+}
+
+impl FromIterator<Cost> for Cost {
+    fn from_iter<I: IntoIterator<Item = Self>>(costs: I) -> Self {
+        costs.into_iter().fold(Self::default(), Self::then)
+    }
+}
+
+/// Comparisons of `bits`-bit integers.
+pub fn greater(n: u64, bits: u32, choice: Choice) -> Cost {
+    if choice.preset.is_baseline() {
+        let comparison = Comparison { bits, equality: false };
+        return Cost { ots: Ots::default(), online: comparison.flows(n) };
+    }
+    trees(n, &Forest::greater(bits, choice))
+}
+
+/// Comparisons side by side.
+pub fn trees(n: u64, forest: &Forest) -> Cost {
+    Cost { ots: forest.ots(n), online: forest.flows(n) }
+}
+
+/// Shared bits into `Z_2^ring`: the product of the two shares is needed modulo `2^(ring-1)`.
+pub fn b2a(n: u64, ring: u32) -> Cost {
+    if ring > 1 { cot(n, ring - 1) } else { Cost::default() }
+}
+
+/// Shared bits times shared values: a correlated OT in each direction.
+pub fn mux(n: u64, ring: u32) -> Cost {
+    both(Ots::both(n), [packed(n, 1), packed(n, u64::from(ring))])
+}
+
+/// The MUX behind a comparison: the baselines send both strings instead of a correlation.
+pub fn select(n: u64, ring: u32, choice: Choice) -> Cost {
+    if choice.preset.is_baseline() {
+        return both(Ots::both(n), [packed(n, 1), packed(n, 2 * u64::from(ring))]);
+    }
+    mux(n, ring)
+}
+
+/// `max(x, bound)`: DReLU, then MUX.
+pub fn clamp(n: u64, ring: u32, choice: Choice) -> Cost {
+    greater(n, ring - 1, choice).then(select(n, ring, choice))
+}
+
+/// [`crate::StepKind::Truncate`].
+pub fn truncate(n: u64, shift: u32, ring: u32, choice: Choice) -> Cost {
+    greater(n, shift, choice).then(b2a(n, ring))
+}
+
+/// [`crate::StepKind::Extend`].
+pub fn extend(n: u64, (from, to, msb_known): (u32, u32, bool), choice: Choice) -> Cost {
+    if !msb_known {
+        return greater(n, from, choice).then(b2a(n, to - from));
+    }
+    if choice.preset.is_baseline() {
+        let wrap = Cost { ots: Ots::default(), online: baseline::exchange(&[baseline::wrap_lookups(n)]) };
+        return wrap.then(b2a(n, to - from));
+    }
+    cot(n, to - from)
+}
+
+/// [`crate::StepKind::ShiftRight`].
+pub fn shift_right(n: u64, ring: u32, shift: u32) -> Cost {
+    let online = |flows| Cost { ots: Ots::default(), online: flows };
+    let low = online(Comparison { bits: shift, equality: false }.flows(n));
+    let high = online(Comparison { bits: ring - shift, equality: true }.flows(n));
+    let and = online(baseline::exchange(&[baseline::and_lookups(n)]));
+    [low, high, and, b2a(n, shift), b2a(n, ring)].into_iter().collect()
+}
+
+/// [`crate::StepKind::Saturate`]: trees, two ANDs with a common operand, one AND, and MUX and
+/// conversion in the same messages, the conversion's sender the server.
+pub fn saturate(n: u64, (from, window, ring): (u32, u32, u32), choice: Choice) -> Cost {
+    let opened = |bits| both(Ots::default(), [packed(n, bits)]);
+    let (flips, strings) = (packed(n, 1), packed(n, u64::from(ring)));
+    let last = Cost {
+        ots: Ots::both(3 * n) + b2a(n, ring).ots,
+        online: vec![
+            Flow::Both { up: 2 * flips, down: flips },
+            Flow::Both { up: strings, down: strings + packed(n, u64::from(ring) - 1) },
+        ],
+    };
+    [trees(n, &Forest::saturate(from, window, choice)), opened(3), opened(2), last].into_iter().collect()
+}
+
+/// A tournament of `candidates` that carries an index of `index_ring` bits, if any.
+pub fn play(n: u64, candidates: usize, (ring, index_ring): (u32, u32), choice: Choice) -> Cost {
+    let round = |matches: usize| {
+        let m = n * matches as u64;
+        let index = if index_ring > 0 { select(m, index_ring, choice) } else { Cost::default() };
+        clamp(m, ring, choice).then(index)
+    };
+    tournament(candidates).map(round).collect()
+}
+
+/// Matches in each round of a tournament; a candidate without opponent moves on.
+pub fn tournament(candidates: usize) -> impl Iterator<Item = usize> {
+    let mut left = candidates;
+    std::iter::from_fn(move || {
+        let matches = left / 2;
+        left -= matches;
+        (matches > 0).then_some(matches)
+    })
+}
+
+/// A correlated OT with the server as sender: the client's flipped choices, then the messages.
+fn cot(n: u64, width: u32) -> Cost {
+    let online = vec![Flow::Up(packed(n, 1)), Flow::Down(packed(n, u64::from(width)))];
+    Cost { ots: Ots::from_server(n), online }
+}
+
+/// Crossing messages of the same sizes.
+fn both<const N: usize>(ots: Ots, bytes: [u64; N]) -> Cost {
+    Cost { ots, online: bytes.map(|b| Flow::Both { up: b, down: b }).into() }
+}
