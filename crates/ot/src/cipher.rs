@@ -11,7 +11,7 @@ use zeroize::Zeroize;
 use crate::secret::wipe;
 
 #[cfg(target_arch = "x86_64")]
-mod vaes;
+pub(crate) mod vaes;
 
 /// [`fold`] works on whole multiples of this many blocks.
 pub(crate) const FOLD_BLOCKS: usize = 8;

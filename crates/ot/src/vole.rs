@@ -27,7 +27,7 @@
 //! | `tree` | leaves from a root, or from siblings |
 //! | `session` | fresh nonces and uses that cannot repeat |
 //! | `sums` | `u` and `z_i` |
-//! | `fold` | PRG and sums, portable |
+//! | `fold`, `kernel` | PRG and sums: portable, and in AVX-512 registers |
 //! | `file` | set-up material on the disk |
 //!
 //! # Trees
@@ -41,35 +41,40 @@
 //! Block `j` of `G_p` for use `t` of group `g` is
 //!
 //! ```text
-//! G_p[j] = pi_K(s_p ^ j) ^ s_p ^ j        K = AES_S(t, g)        S = BLAKE3(set-up id, nonce)
+//! G_p[j] = pi_K(s_p ^ j) ^ s_p        K = AES_S(t, g)        S = BLAKE3(set-up id, nonce)
 //! ```
 //!
-//! with `pi` AES-128 and `nonce` 128 bits that the holder draws for every session. `K` is public, and
-//! differs for each (session, use, group): the inner map is a permutation of `(t, g)`.
+//! with `pi` AES-128 and `nonce` 128 bits that the holder draws for every session. It is a single-key
+//! Even-Mansour cipher in counter mode, or, up to the public `j`, the hash `pi_K(x) ^ x` at `x = s_p ^ j`.
+//! `K` is public and differs for each (session, use, group): the map from `(t, g)` is a permutation.
+//! Leaves are expanded anew for each use; a party stores 16 bytes (holder) or 16 a level a group.
 //!
 //! # Security
 //! Honest-but-curious, in the ideal-cipher model, 128 bits.
 //!
 //! *Against the puncturer.* Its view is all seeds but one of each tree, and the messages `c_t`. By the
-//! all-but-one OT of half-tree (there a random-permutation model; each tree has its own AES key here,
-//! derived from the set-up's identifier and the group) the missing seed is `Delta ^ a` with `a` known
-//! and `Delta` uniform. The PRG evaluates `x -> pi_K(x) ^ x` at `Delta ^ (a ^ j)`, the offsets `a ^ j`
-//! of one `K` distinct: this is the correlation-robust hash of Guo, Katz, Wang, Yu (eprint 2019/074,
-//! section 7.2), so `G_w(t)` is pseudorandom and independent for all `t`, and each `c_t`, which contains
-//! `-G_w(t)`, can be simulated by a random vector. An attacker who evaluates the cipher `T` times under one key wins
-//! with about `T Q / 2^128`, where `Q` is the number of blocks *of one group and use* (at most `2^10`
-//! leaves times the blocks of a vector), because no key serves two of them.
+//! all-but-one OT of half-tree (proved there in the random-permutation model; each tree has its own AES
+//! key here, derived from the set-up's identifier and the group) the missing seed is `Delta ^ a`, with
+//! `a` known and `Delta` uniform. The PRG is `x -> pi_K(x) ^ x` at `Delta ^ (a ^ j)`, and the offsets
+//! `a ^ j` under one `K` are distinct: this is the correlation-robust hash MMO of Guo, Katz, Wang, Yu
+//! (eprint 2019/074). So the `G_w` of all uses are pseudorandom, and the messages, each of which
+//! contains `-G_w`, are simulated by random vectors. An attacker who evaluates the cipher `T` times
+//! wins with about `T Q / 2^128`, where `Q` is the number of blocks *under one key*: those of one
+//! vector, or the levels of one tree, however many groups, uses and sessions there are.
 //!
 //! *Against the holder.* The puncturer sends nothing but the messages of the OT receiver, at set-up:
 //! the digits are as well hidden as the choice bits there.
 //!
-//! *Outputs.* The points of a group span `1, p_1 .. p_m` with full rank, so `(u, z_1 .. z_m)` without
-//! `G_w` are still uniform: `q` and `v` are additive shares. Where `w_i = 0` the puncturer knows `v_i`,
-//! which is inherent in `q_i = v_i`, and no leak.
+//! *Outputs.* The points contain zero and all unit vectors, so the map from the `G_p` to
+//! `(u, z_1 .. z_m)` is onto: to whom does not know the seeds, shares and message are jointly uniform.
+//! Where `w_i = 0` the puncturer knows `v_i = q_i`, which is inherent in the equation.
+//!
+//! *Not covered:* parties that deviate. A holder can send different `c` where the same `r` is
+//! expected, and wrong sums at set-up, whose effect then depends on the digits.
 //!
 //! What keeps this true over many uses, and where it is enforced:
 //!
-//! 1. *A tree is punctured once.* Two punctures of one tree give away every past `r`.
+//! 1. *A tree is punctured once.* Two punctures of one tree would give away every past `r`.
 //!    [`setup_puncturer`] makes fresh trees from a fresh `Delta`; nothing can move a puncture, and a file
 //!    for another fingerprint does not load ([`FileError::Fingerprint`]).
 //! 2. *A use is never repeated.* The holder cannot name a nonce, only draw one
@@ -86,6 +91,8 @@
 mod depths;
 mod file;
 mod fold;
+#[cfg(target_arch = "x86_64")]
+mod kernel;
 mod lane;
 mod radices;
 mod session;
@@ -101,3 +108,9 @@ pub use session::{NONCE_BYTES, Session, Ticket, Use};
 pub use setup::{setup_holder, setup_puncturer, setup_traffic};
 pub use sums::Sums;
 pub use tree::{HolderTrees, PuncturedTrees};
+
+/// AES-128 alone, for benchmarks to compare with.
+#[doc(hidden)]
+pub fn encrypt_alone(key: u128, blocks: &mut [u128]) {
+    crate::cipher::Cipher::new(key).encrypt(blocks);
+}

@@ -4,9 +4,9 @@
 //! [`Detected::get`] has found; values pass to and from registers by copying.
 
 use std::arch::x86_64::{
-    __m128i, __m512i, _mm_aeskeygenassist_si128, _mm512_add_epi64, _mm512_aesenc_epi128,
-    _mm512_aesenclast_epi128, _mm512_and_si512, _mm512_broadcast_i32x4, _mm512_setzero_si512,
-    _mm512_shuffle_epi32, _mm512_xor_si512,
+    __m128i, __m512i, _mm_aesenc_si128, _mm_aesenclast_si128, _mm_shuffle_epi8, _mm_slli_si128,
+    _mm_xor_si128, _mm512_add_epi64, _mm512_aesenc_epi128, _mm512_aesenclast_epi128, _mm512_and_si512,
+    _mm512_broadcast_i32x4, _mm512_setzero_si512, _mm512_shuffle_epi32, _mm512_xor_si512,
 };
 
 /// Registers under way at once: enough to hide the latency of a round.
@@ -30,7 +30,7 @@ impl Detected {
     }
 
     pub(crate) fn expand(self, key: u128) -> RoundKeys {
-        // SAFETY: `self` proves that AES has been detected.
+        // SAFETY: `self` proves that AES has been detected, and AVX-512, which contains AVX.
         unsafe { expand(key) }
     }
 
@@ -68,20 +68,34 @@ impl Detected {
     }
 }
 
-#[target_feature(enable = "aes")]
+#[target_feature(enable = "aes,avx")]
 fn expand(key: u128) -> RoundKeys {
-    macro_rules! round_keys {
-        ($keys:ident, $($round:literal $constant:literal),*) => {$(
-            let last = $keys[$round - 1];
-            let assist: __m128i = _mm_aeskeygenassist_si128::<$constant>(bytemuck::cast(last));
-            let word = bytemuck::cast::<_, u128>(assist) >> 96;
-            let mut next = last ^ last << 32;
-            next ^= next << 64;
-            $keys[$round] = next ^ (word | word << 32 | word << 64 | word << 96);
-        )*};
+    let mut keys = [0; 11];
+    for (key, round) in keys.iter_mut().zip(schedule(key)) {
+        *key = bytemuck::cast(round);
     }
-    let mut keys = [key; 11];
-    round_keys!(keys, 1 0x01, 2 0x02, 3 0x04, 4 0x08, 5 0x10, 6 0x20, 7 0x40, 8 0x80, 9 0x1b, 10 0x36);
+    keys
+}
+
+/// The round keys, in registers.
+#[inline]
+#[target_feature(enable = "aes,avx")]
+pub(crate) fn schedule(key: u128) -> [__m128i; 11] {
+    // The last word, rotated by a byte, in all four columns: ShiftRows then changes nothing, and a
+    // last round is SubWord and the round constant.
+    let rotate: __m128i = bytemuck::cast([0x0c0f_0e0d_u32; 4]);
+    let mut constant = 1_u32;
+    let mut last: __m128i = bytemuck::cast(key);
+    let mut keys = [last; 11];
+    for next in &mut keys[1..] {
+        let word = _mm_shuffle_epi8(last, rotate);
+        let word = _mm_aesenclast_si128(word, bytemuck::cast([constant; 4]));
+        let two = _mm_xor_si128(last, _mm_slli_si128::<4>(last));
+        let four = _mm_xor_si128(two, _mm_slli_si128::<8>(two));
+        last = _mm_xor_si128(four, word);
+        *next = last;
+        constant = (constant << 1) ^ ((constant >> 7) * 0x11b);
+    }
     keys
 }
 
@@ -157,7 +171,7 @@ macro_rules! in_registers {
     }};
 }
 
-#[target_feature(enable = "avx512f,vaes")]
+#[target_feature(enable = "aes,avx512f,vaes")]
 fn encrypt(keys: &RoundKeys, blocks: &mut [u128]) {
     #[inline]
     #[target_feature(enable = "avx512f,vaes")]
@@ -166,8 +180,23 @@ fn encrypt(keys: &RoundKeys, blocks: &mut [u128]) {
         rounds(keys, &mut state);
         store(&state, blocks);
     }
+    if let [block] = blocks {
+        *block = encrypt_one(keys, *block);
+        return;
+    }
     let keys = spread(keys);
     in_registers!(blocks, step, &keys);
+}
+
+/// A single block, without spreading the keys.
+#[inline]
+#[target_feature(enable = "aes,avx")]
+fn encrypt_one(keys: &RoundKeys, block: u128) -> u128 {
+    let mut state: __m128i = bytemuck::cast(block ^ keys[0]);
+    for &key in &keys[1..10] {
+        state = _mm_aesenc_si128(state, bytemuck::cast(key));
+    }
+    bytemuck::cast(_mm_aesenclast_si128(state, bytemuck::cast(keys[10])))
 }
 
 /// `(high, low + i)` for consecutive `i`, four a register.

@@ -14,6 +14,16 @@ pub struct Radices {
     radices: [u16; MAX_DEPTH as usize],
     digits: usize,
     points: usize,
+    steps: Steps,
+}
+
+/// Digits as they are summed up, lowest first: one whose radix is a power of two is one for each bit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Steps {
+    radices: [u16; MAX_DEPTH as usize],
+    /// The digit that each belongs to.
+    digits: [u8; MAX_DEPTH as usize],
+    len: usize,
 }
 
 impl Radices {
@@ -28,7 +38,7 @@ impl Radices {
             points *= usize::from(radix);
             check_range("points of a group", points as u64, 2, 1 << MAX_DEPTH)?;
         }
-        Ok(Self { radices: all, digits: radices.len(), points })
+        Ok(Self { radices: all, digits: radices.len(), points, steps: Steps::new(radices) })
     }
 
     /// `k` binary digits: a bit plane of `k` numbers.
@@ -63,6 +73,11 @@ impl Radices {
         self.points.next_power_of_two().ilog2()
     }
 
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn steps(&self) -> &Steps {
+        &self.steps
+    }
+
     /// The leaf that stands for these digits, to be punctured there. Apart from errors its time does
     /// not depend on the digits.
     pub fn leaf(&self, digits: &[u16]) -> Result<u16, OtError> {
@@ -73,6 +88,32 @@ impl Radices {
             leaf = leaf * usize::from(radix) + usize::from(digit);
         }
         Ok(leaf as u16)
+    }
+}
+
+impl Steps {
+    /// For radices whose product is at most `2^MAX_DEPTH`.
+    fn new(radices: &[u16]) -> Self {
+        let mut steps = Self { radices: [0; MAX_DEPTH as usize], digits: [0; MAX_DEPTH as usize], len: 0 };
+        for (digit, &radix) in (0..).zip(radices) {
+            let (radix, levels) = if radix.is_power_of_two() { (2, radix.ilog2()) } else { (radix, 1) };
+            for _ in 0..levels {
+                steps.radices[steps.len] = radix;
+                steps.digits[steps.len] = digit;
+                steps.len += 1;
+            }
+        }
+        steps
+    }
+
+    /// The radix of each step.
+    pub(super) fn radices(&self) -> &[u16] {
+        &self.radices[..self.len]
+    }
+
+    /// The digit of each step.
+    pub(super) fn digits(&self) -> &[u8] {
+        &self.digits[..self.len]
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::marker::PhantomData;
 
-use super::{Lane, Radices, fold};
+use super::fold::{self, ALIGN_BLOCKS, Job, Scratch, Seeds};
+use super::{Lane, Radices};
 use crate::error::check_argument;
 use crate::{OtError, Secret};
 
@@ -13,13 +14,9 @@ pub struct Sums<L> {
     stride: usize,
     columns: usize,
     digits: usize,
-    leaves: Secret<u128>,
-    scratch: Secret<u128>,
+    scratch: Scratch,
     lane: PhantomData<L>,
 }
-
-/// Sums start at multiples of this many blocks of 16 bytes.
-pub(super) const ALIGN_BLOCKS: usize = 4;
 
 impl<L: Lane> Sums<L> {
     /// No sums yet.
@@ -29,8 +26,7 @@ impl<L: Lane> Sums<L> {
             stride: 0,
             columns: 0,
             digits: 0,
-            leaves: Secret::default(),
-            scratch: Secret::default(),
+            scratch: Scratch::default(),
             lane: PhantomData,
         }
     }
@@ -45,7 +41,7 @@ impl<L: Lane> Sums<L> {
         self.digits
     }
 
-    /// `u`.
+    /// `u`, the mask of the holder's message: of one message only.
     pub fn u(&self) -> &[L] {
         self.vector(0)
     }
@@ -64,7 +60,7 @@ impl<L: Lane> Sums<L> {
         &bytemuck::cast_slice(blocks)[..self.columns]
     }
 
-    /// The holder's message `c = r - u`.
+    /// The holder's message `c = r - u`. A second one for another `r` would give away their difference.
     pub fn message(&self, r: &[L], message: &mut [L]) -> Result<(), OtError> {
         check_argument("columns", self.columns, r.len())?;
         check_argument("columns", self.columns, message.len())?;
@@ -105,25 +101,27 @@ impl<L: Lane> Sums<L> {
         Ok(())
     }
 
-    /// Expands a tree of `depth` with `grow` and sums it up.
+    /// Sums up a tree of `depth` under the keys of the tree and of the use.
     pub(super) fn fill(
         &mut self,
-        key: u128,
+        keys: [u128; 2],
+        seeds: Seeds,
         depth: usize,
         radices: &Radices,
         columns: usize,
-        grow: impl FnOnce(&mut [u128]),
     ) -> Result<(), OtError> {
         check_argument("tree depth of the radices", depth, radices.depth() as usize)?;
         let blocks = (columns * L::BITS as usize).div_ceil(128);
         self.columns = columns;
         self.digits = radices.digits();
         self.stride = blocks.next_multiple_of(ALIGN_BLOCKS);
-        reserve(&mut self.blocks, self.stride * (1 + self.digits));
-        reserve(&mut self.leaves, 1 << depth);
-        let leaves = &mut self.leaves[..1 << depth];
-        grow(leaves);
-        let job = fold::Job { key, leaves, radices, blocks, stride: self.stride };
+        let n = self.stride * (1 + self.digits);
+        if self.blocks.len() < n {
+            // A new one: growing would leave a copy behind.
+            self.blocks = Secret::zeros(n);
+        }
+        let [tree_key, key] = keys;
+        let job = Job { tree_key, key, seeds, depth, radices, blocks, stride: self.stride };
         fold::fold::<L>(&job, &mut self.scratch, &mut self.blocks);
         Ok(())
     }
@@ -141,12 +139,5 @@ impl<L> std::fmt::Debug for Sums<L> {
             .field("columns", &self.columns)
             .field("digits", &self.digits)
             .finish_non_exhaustive()
-    }
-}
-
-/// Makes room for `n` values; what was there is wiped if it must move.
-pub(super) fn reserve(values: &mut Secret<u128>, n: usize) {
-    if values.len() < n {
-        *values = Secret::zeros(n);
     }
 }

@@ -7,6 +7,7 @@
 
 use zeroize::Zeroizing;
 
+use super::fold::Seeds;
 use super::{Depths, Lane, Radices, Sums, Ticket};
 use crate::cipher::Cipher;
 use crate::rot::select;
@@ -53,9 +54,8 @@ impl HolderTrees {
     ) -> Result<(), OtError> {
         let group = ticket.group;
         let (_, depth) = self.depths.locate(group)?;
-        sums.fill(ticket.key, depth, radices, columns, |leaves| {
-            grow(&self.keys.cipher(group), *self.delta, self.roots[group], leaves, |_| {});
-        })
+        let seeds = Seeds::Root { root: self.roots[group], delta: *self.delta };
+        sums.fill([self.keys.key(group), ticket.key], seeds, depth, radices, columns)
     }
 }
 
@@ -81,11 +81,8 @@ impl PuncturedTrees {
     ) -> Result<(), OtError> {
         let group = ticket.group;
         let (at, depth) = self.depths.locate(group)?;
-        let siblings = &self.siblings[at..at + depth];
-        sums.fill(ticket.key, depth, radices, columns, |leaves| {
-            let cipher = self.keys.cipher(group);
-            grow_punctured(&cipher, Level::detect(), self.leaves[group], leaves, |i, _| siblings[i]);
-        })
+        let seeds = Seeds::Siblings { leaf: self.leaves[group], siblings: &self.siblings[at..at + depth] };
+        sums.fill([self.keys.key(group), ticket.key], seeds, depth, radices, columns)
     }
 }
 
@@ -110,10 +107,14 @@ impl TreeKeys {
         Self(Cipher::new(u128::from_le_bytes(key[..16].try_into().expect("sixteen bytes"))))
     }
 
-    pub(super) fn cipher(&self, group: usize) -> Cipher {
+    fn key(&self, group: usize) -> u128 {
         let mut key = [group as u128];
         self.0.encrypt(&mut key);
-        Cipher::new(key[0])
+        key[0]
+    }
+
+    pub(super) fn cipher(&self, group: usize) -> Cipher {
+        Cipher::new(self.key(group))
     }
 }
 
