@@ -38,6 +38,9 @@ pub enum Command {
     /// Show an integer model before and after the planner, with the bytes of each step
     #[command(after_help = "Example: copriv explain models/tiny")]
     Explain(Explain),
+    /// Reproduce the papers' tables: their figures beside this project's
+    #[command(after_help = "Example: copriv reproduce tables --json tables.json")]
+    Reproduce(Reproduce),
     /// Serve an integer model: the model owner's side
     #[command(after_help = "Example: copriv serve models/tiny --listen 127.0.0.1:7100")]
     Serve(Serve),
@@ -198,6 +201,22 @@ pub struct Explain {
     /// Also write the steps as JSON; `-` is standard output
     #[arg(long)]
     pub json: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub struct Reproduce {
+    /// What to reproduce
+    pub what: Reproduction,
+    /// Also write the rows as JSON; `-` is standard output
+    #[arg(long)]
+    pub json: Option<PathBuf>,
+}
+
+/// What can be reproduced without training.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Reproduction {
+    /// Bytes of CoPriv's and PrivQuant's tables
+    Tables,
 }
 
 #[derive(Args, Debug)]

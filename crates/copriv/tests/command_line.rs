@@ -150,6 +150,17 @@ fn explain_adds_up_to_what_is_measured() {
 }
 
 #[test]
+fn the_papers_tables_are_reproduced_as_json() {
+    let (code, stdout, stderr) = run(&["reproduce", "tables", "--json", "-"]);
+    assert_eq!(code, 0, "{stderr}");
+    let rows: Vec<serde_json::Value> = serde_json::from_str(&stdout).unwrap();
+    let regular = rows.iter().find(|r| r["table"] == "CoPriv table 3" && r["row"] == "regular").unwrap();
+    assert_eq!((&regular["unit"], &regular["paper"]), (&"GiB".into(), &23.74.into()));
+    assert!((regular["ours"].as_f64().unwrap() / 23.74 - 1.0).abs() < 0.01, "{regular}");
+    assert!(rows.iter().all(|r| r["ours"].is_number() || r["note"].is_string()));
+}
+
+#[test]
 fn an_image_file_is_classified_as_the_executor_does() {
     let folder = tempfile::tempdir().unwrap();
     let model = save_model(folder.path());

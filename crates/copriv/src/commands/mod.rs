@@ -6,6 +6,7 @@ mod export;
 mod private_eval;
 mod prune;
 mod query;
+mod reproduce;
 mod serve;
 mod train;
 
@@ -22,6 +23,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Export(args) => export::run(&args),
         Command::PrivateEval(args) => private_eval::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Reproduce(args) => reproduce::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Query(args) => query::run(&args),
     }

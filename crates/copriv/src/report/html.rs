@@ -3,7 +3,8 @@
 use anyhow::Result;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::{Summary, by_block, chart, mb, table::ROWS};
+use super::chart::{self, Bar};
+use super::{Summary, by_block, mb, table::ROWS};
 
 const STYLE: &str = "
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
@@ -16,12 +17,13 @@ svg { max-width: 100%; height: auto }
 /// The summary as a page with a bar chart for each model.
 pub fn page(summary: &Summary) -> Result<String> {
     let columns: Vec<&Summary> = summary.before.as_deref().into_iter().chain([summary]).collect();
-    let blocks: Vec<_> = columns.iter().map(|s| by_block(&s.layers)).collect();
-    let longest = blocks.iter().flatten().map(|b| mb(b.offline) + mb(b.online)).fold(0.0, f64::max);
+    let blocks: Vec<Vec<Bar>> =
+        columns.iter().map(|s| by_block(&s.layers).iter().map(Bar::from).collect()).collect();
+    let longest = blocks.iter().flatten().map(Bar::bytes).max();
     let charts = columns
         .iter()
         .zip(&blocks)
-        .map(|(s, blocks)| chart::bars(&s.title, blocks, longest))
+        .map(|(s, blocks)| chart::stacked(&s.title, blocks, longest))
         .collect::<Result<Vec<_>>>()?;
     let page = html! {
         (DOCTYPE)

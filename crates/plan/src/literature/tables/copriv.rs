@@ -92,10 +92,15 @@ fn regular_gib(g: &Geometry, ring: u32) -> f64 {
     uniform::product_bits(g.into(), ring, Side::Server) as f64 / 8.0 / GIB
 }
 
+/// Where Winograd applies.
+pub(super) fn is_tiled(g: &Geometry) -> bool {
+    (g.kernel, g.stride, g.groups) == (3, 1, 1)
+}
+
 /// CoPriv's product in GiB: `F(2x2)` with the better sender for dense 3x3 convolutions of stride 1,
 /// CrypTFlow2's elsewhere.
 pub(super) fn winograd_gib(g: &Geometry, ring: u32) -> f64 {
-    if (g.kernel, g.stride, g.groups) != (3, 1, 1) {
+    if !is_tiled(g) {
         return regular_gib(g, ring);
     }
     let tiled = Tiled::new(2, g.height as u64, g.channels as u64, g.filters as u64);

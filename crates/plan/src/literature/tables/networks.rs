@@ -3,13 +3,12 @@
 use copriv_model::kernel::Geometry;
 use copriv_model::{Graph, Node, Op};
 
-use super::copriv::winograd_gib;
-use super::privquant::trees_bytes;
+use super::copriv::{is_tiled, winograd_gib};
 use super::{Builder, Table, TableError};
 use crate::architectures::{Bits, Numbers, geometries, named};
-use crate::linear::{Method, Side};
+use crate::linear::Side;
 use crate::literature::{GIB, Mixed, sci, uniform};
-use crate::{Flavour, Plan, StepKind};
+use crate::{Choice, Flavour, Plan, StepKind};
 
 /// A network of the literature's comparisons.
 struct Network {
@@ -71,8 +70,12 @@ fn uniform_rows(table: &mut Builder, network: &Network) -> Result<(), TableError
     let all = |products: f64| products + relu + truncation;
     let how = "activations' bits as choices, as in SCI";
     table.row(&format!("{label}, CrypTFlow2"), all(regular), Some(note(regular, how)));
-    let how = "weights' bits as choices, dense 3x3 of stride 1 in F(2x2) with the better sender; unpruned";
-    table.row(&format!("{label}, CoPriv"), all(tiled), Some(note(tiled, how)));
+    let untiled: f64 = geometries(&graph).filter(|g| !is_tiled(g)).map(|g| winograd_gib(&g, ring)).sum();
+    let how = format!(
+        "weights' bits as choices, dense 3x3 of stride 1 in F(2x2) with the better sender, the others {untiled:.2} of \
+         it; unpruned"
+    );
+    table.row(&format!("{label}, CoPriv"), all(tiled), Some(note(tiled, &how)));
     Ok(())
 }
 
@@ -102,12 +105,12 @@ fn mixed_rows(table: &mut Builder, network: &Network) -> Result<(), TableError> 
     );
     table.row(&format!("{label}, PrivQuant"), privquant + relu, Some(note));
     for k in [4, 8] {
-        let (bytes, setup) = packed(&graph, k)?;
+        let (bytes, setup) = planned(&graph, k)?;
         let note = format!(
             "{:.4} GB at W{weights}A{activations}, offline and online, Ferret, beside PrivQuant's; set-up once a client \
              and model {:.1} MB",
             bytes as f64 / 1e9,
-            setup as f64 / 1e6
+            setup / 1e6
         );
         let row = format!("{label}, copriv-ng, k = {k}");
         table.beside(&format!("{label}, PrivQuant"), &row, gib(bytes), Some(note));
@@ -128,14 +131,17 @@ fn elements(graph: &Graph) -> (usize, usize, usize) {
     )
 }
 
-/// Bytes of an inference with packed VOLE, and of its trees.
-pub(super) fn packed(graph: &Graph, k: u32) -> Result<(u64, u64), TableError> {
-    let mut plan = Plan::new(graph, Flavour::Ferret.into())?;
-    let mut setup = 0;
-    for step in &mut plan.steps {
-        let StepKind::Product { product, .. } = &mut step.kind else { continue };
-        product.method = Method::Packed { k };
-        setup += trees_bytes(product);
-    }
-    Ok((plan.predict().total_bytes(), setup))
+/// This project's protocols with groups of up to `k` weight bits.
+pub(super) fn ours(k: u32) -> Choice {
+    Choice { flavour: Flavour::Ferret, packing: k, ..Choice::default() }
+}
+
+/// Bytes of an inference, and of the trees that all of a session share.
+pub(super) fn planned(graph: &Graph, k: u32) -> Result<(u64, f64), TableError> {
+    let plan = Plan::new(graph, ours(k))?;
+    let setup = plan.steps.iter().map(|step| match &step.kind {
+        StepKind::Product { product, .. } => product.cost(ours(k)).setup,
+        _ => 0.0,
+    });
+    Ok((plan.predict().total_bytes(), setup.sum()))
 }

@@ -2,13 +2,14 @@
 
 use copriv_model::{ConvSpec, GraphBuilder, LinearSpec, TensorType};
 
+use super::networks::ours;
 use super::{Builder, Table, TableError, networks};
 use crate::architectures::{Bits, named};
-use crate::linear::{Algorithm, Method, Product, Side};
+use crate::linear::{Algorithm, Product, Side};
 use crate::literature::{Extended, GIB, Matrix, Mixed, figures};
 use crate::ot::OtMeter;
 use crate::traffic::Meter;
-use crate::{Flavour, Plan, PlanError, StepKind};
+use crate::{Choice, Plan, PlanError, StepKind};
 
 /// Side, channels (and filters) and kernel of table 9's convolutions.
 const CONVOLUTIONS: [(usize, usize, usize); 5] =
@@ -83,14 +84,15 @@ fn table_9() -> Result<Table, TableError> {
         let known = Mixed::cheapest(matrix(conv), WEIGHT_BITS, ACTIVATION_BITS, true);
         table.row(&name("PrivQuant, sign known"), gib(mixed_bytes(known, conv)), None);
         for k in [4, 8, 10] {
-            let product = packed(conv, k)?;
+            let choice = ours(k);
+            let product = packed(conv, choice)?;
             let note = format!(
                 "{}-bit ring, {}; set-up once a client and model {:.1} MB",
                 product.ring,
                 algorithm(product.algorithm),
-                trees_bytes(&product) as f64 / 1e6,
+                product.cost(choice).setup / 1e6,
             );
-            let ours = gib(product_bytes(&product));
+            let ours = gib(product_bytes(&product, choice));
             table.beside(&name("PrivQuant"), &name(&format!("copriv-ng, k = {k}")), ours, Some(note));
         }
     }
@@ -128,10 +130,10 @@ fn table_12() -> Result<Table, TableError> {
         table.row(&row("PrivQuant"), mb(way), Some(note));
         let graph = named(&format!("llama7b-{tokens}"), Bits::new(WEIGHT_BITS, ACTIVATION_BITS))?;
         for k in [4, 8] {
-            let (bytes, setup) = networks::packed(&graph, k)?;
+            let (bytes, setup) = networks::planned(&graph, k)?;
             let note = format!(
                 "W{WEIGHT_BITS}A{ACTIVATION_BITS}, beside PrivQuant's; set-up once a client and model {:.0} MB",
-                setup as f64 / 1e6
+                setup / 1e6
             );
             let name = format!("copriv-ng, k = {k}");
             table.beside(&row("PrivQuant"), &row(&name), bytes as f64 / 1e6, Some(note));
@@ -140,8 +142,8 @@ fn table_12() -> Result<Table, TableError> {
     Ok(table.finish())
 }
 
-/// One convolution of this project's, with the cheapest algorithm for groups of `k` bits.
-fn packed((side, channels, kernel): (usize, usize, usize), k: u32) -> Result<Product, PlanError> {
+/// One convolution as this project plans it, with groups of up to `k` bits.
+fn packed((side, channels, kernel): (usize, usize, usize), choice: Choice) -> Result<Product, PlanError> {
     let linear = LinearSpec {
         weight_bits: WEIGHT_BITS,
         weight_scale_log2: 0,
@@ -153,19 +155,13 @@ fn packed((side, channels, kernel): (usize, usize, usize), k: u32) -> Result<Pro
     let mut b = GraphBuilder::new("convolution", input);
     let spec = ConvSpec { out_channels: channels, kernel, stride: 1, pad: kernel / 2, groups: 1, linear };
     let y = b.conv("conv", b.input(), spec)?;
-    let plan = Plan::new(&b.finish(y)?, Flavour::Ferret.into())?;
-    let products = plan.steps.into_iter().filter_map(|step| match step.kind {
+    let y = b.requant("requant", y, ACTIVATION_BITS, ACTIVATION_BITS, true, true)?;
+    let plan = Plan::new(&b.finish(y)?, choice)?;
+    let products = plan.steps.into_iter().find_map(|step| match step.kind {
         StepKind::Product { product, .. } => Some(product),
         _ => None,
     });
-    let candidates = products.flat_map(|product| {
-        Algorithm::candidates(&product.geometry).into_iter().map(move |algorithm| Product {
-            algorithm,
-            method: Method::Packed { k },
-            ..product.clone()
-        })
-    });
-    candidates.min_by_key(product_bytes).ok_or_else(|| PlanError::Unsupported {
+    products.ok_or_else(|| PlanError::Unsupported {
         node: "conv".into(),
         reason: "the plan has no product".into(),
     })
@@ -179,17 +175,8 @@ fn algorithm(algorithm: Algorithm) -> String {
 }
 
 /// Offline and online.
-fn product_bytes(product: &Product) -> u64 {
-    let mut flows = product.offline(&mut OtMeter::new(Flavour::Ferret));
+fn product_bytes(product: &Product, choice: Choice) -> u64 {
+    let mut flows = product.offline(&mut OtMeter::new(choice.flavour));
     flows.push(product.online());
     Meter::new().count(&flows).bytes()
-}
-
-/// Half trees (eprint 2022/1431): a block a level but the first, and a bit a level.
-pub(super) fn trees_bytes(product: &Product) -> u64 {
-    product
-        .trees()
-        .iter()
-        .map(|&(depth, n)| n * u64::from(16 * (depth - 1)) + (n * u64::from(depth)).div_ceil(8))
-        .sum()
 }

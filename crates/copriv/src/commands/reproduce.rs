@@ -1,0 +1,57 @@
+//! `copriv reproduce`: what papers print, and what comes out here.
+
+use anyhow::Result;
+use comfy_table::presets::UTF8_FULL_CONDENSED;
+use comfy_table::{CellAlignment, Table as Grid};
+use copriv_plan::literature::tables::{self, Row, Table};
+
+use crate::cli::{self, Reproduction};
+use crate::report::write_json;
+
+pub fn run(args: &cli::Reproduce) -> Result<()> {
+    match args.what {
+        Reproduction::Tables => tables(args),
+    }
+}
+
+fn tables(args: &cli::Reproduce) -> Result<()> {
+    let tables = tables::all()?;
+    if let Some(path) = &args.json {
+        let rows: Vec<&Row> = tables.iter().flat_map(|t| &t.rows).collect();
+        write_json(&rows, path)?;
+    }
+    if args.json.as_deref() != Some("-".as_ref()) {
+        for table in &tables {
+            say!("{}: {}\n{}", table.name, table.about, grid(table));
+            for row in &table.rows {
+                if let Some(note) = &row.note {
+                    say!("  {}: {note}", row.row);
+                }
+            }
+            say!("  Source: {}\n", table.source);
+        }
+    }
+    Ok(())
+}
+
+fn grid(table: &Table) -> Grid {
+    let mut grid = Grid::new();
+    grid.load_style(UTF8_FULL_CONDENSED).set_header(["", "printed", "here", "unit", "difference"]);
+    let cell = |figure: Option<f64>| figure.map_or(String::new(), figure_of);
+    for row in &table.rows {
+        let difference = row.deviation().map_or(String::new(), |d| format!("{:+.1} %", 100.0 * d));
+        grid.add_row([row.row.clone(), cell(row.paper), cell(row.ours), row.unit.clone(), difference]);
+    }
+    for column in [1, 2, 4] {
+        if let Some(column) = grid.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    grid
+}
+
+/// Four significant digits.
+fn figure_of(value: f64) -> String {
+    let digits = 3 - (value.abs().max(1e-3).log10().floor() as i32);
+    format!("{value:.*}", digits.clamp(0, 4) as usize)
+}
