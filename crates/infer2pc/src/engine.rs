@@ -111,7 +111,7 @@ pub fn online(
                         result = reveal(party, step, &values[step.inputs[0]])?;
                         values[step.inputs[0]].clone()
                     }
-                    _ => interactive(party, &mut stock, step, &values)?,
+                    _ => run_step(party, &mut stock, step, &values)?,
                 };
                 if !stock.is_used_up() {
                     return Err(Error::Usage(format!("layer `{}` left random OTs behind", step.layer)));
@@ -127,7 +127,16 @@ pub fn online(
     Ok(result)
 }
 
-fn interactive(party: &mut Party, stock: &mut OtStock, step: &Step, values: &[Vec<u64>]) -> Result<Vec<u64>> {
+/// One step on shares, the operands among `values`; `stock` holds [`Step::ots`].
+///
+/// # Errors
+/// The peer or the connection failed, or it is the input, a product or the end, which need more.
+pub fn run_step(
+    party: &mut Party,
+    stock: &mut OtStock,
+    step: &Step,
+    values: &[Vec<u64>],
+) -> Result<Vec<u64>> {
     let x = &values[step.inputs[0]];
     let ring = step.ring;
     match &step.kind {
