@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use copriv_infer2pc::{Reveal, Terms};
 use copriv_plan::{Flavour, Preset};
+use copriv_train::weights::{self, Normalisation};
+use copriv_train::{Checkpoint, Dataset, TrainError};
 
 /// Train a classifier that is cheap under secure two-party computation, and deploy it that way.
 #[derive(Debug, Parser)]
@@ -29,6 +31,11 @@ pub enum Command {
     /// Remove the ReLUs of some blocks of a trained network, and finetune it
     #[command(after_help = "Example: copriv prune runs/tiny/best.safetensors --budget 0.5 --out runs/pruned")]
     Prune(Prune),
+    /// Accuracy of a network on the test images
+    #[command(
+        after_help = "Example: copriv eval --weights resnet32-cifar10.th --arch resnet32a --dataset cifar10"
+    )]
+    Eval(Eval),
     /// Merge freed blocks, quantise, and write an integer model
     #[command(after_help = "Example: copriv export runs/pruned/best.safetensors --out models/tiny")]
     Export(Export),
@@ -58,6 +65,58 @@ pub struct Data {
     /// Folder that holds the data sets that are not embedded
     #[arg(long, default_value = "data")]
     pub data_dir: PathBuf,
+}
+
+/// A network: a checkpoint, or foreign weights of a known architecture.
+#[derive(Args, Clone, Debug)]
+pub struct Network {
+    /// A checkpoint
+    #[arg(required_unless_present = "weights", conflicts_with = "weights")]
+    pub checkpoint: Option<PathBuf>,
+    #[command(flatten)]
+    pub foreign: Foreign,
+    /// Architecture of the weights
+    #[arg(long, requires = "weights", required_unless_present = "checkpoint")]
+    pub arch: Option<String>,
+}
+
+/// Weights from elsewhere.
+#[derive(Args, Clone, Debug)]
+pub struct Foreign {
+    /// Weights of another program: a PyTorch state dict (.pt, .pth, .th) or safetensors
+    #[arg(long)]
+    pub weights: Option<PathBuf>,
+    /// Means of the colours that the weights expect [default: the file's, else ImageNet's]
+    #[arg(long, value_delimiter = ',', requires_all = ["weights", "std"])]
+    pub mean: Vec<f64>,
+    /// Standard deviations, likewise
+    #[arg(long, value_delimiter = ',', requires_all = ["weights", "mean"])]
+    pub std: Vec<f64>,
+}
+
+impl Foreign {
+    /// What the weights expect, if it was said.
+    pub fn normalisation(&self) -> Option<Normalisation> {
+        let given = Normalisation { mean: self.mean.clone(), std: self.std.clone() };
+        (!self.mean.is_empty()).then_some(given)
+    }
+}
+
+impl Network {
+    /// Loads whichever was named.
+    pub fn load(&self, dataset: &Dataset) -> Result<Checkpoint, TrainError> {
+        match (&self.checkpoint, &self.foreign.weights) {
+            (Some(path), _) => Checkpoint::load(path),
+            (None, Some(file)) => {
+                let arch = self.arch.as_deref().unwrap_or_default();
+                weights::import(file, arch, dataset, self.foreign.normalisation().as_ref())
+            }
+            (None, None) => Err(TrainError::Config {
+                setting: "network",
+                reason: "name a checkpoint, or --weights and --arch".into(),
+            }),
+        }
+    }
 }
 
 /// Where a run goes.
@@ -114,6 +173,11 @@ pub struct Train {
     /// Change any field of the recipe, such as recipe.rate=0.05; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+    #[command(flatten)]
+    pub foreign: Foreign,
+    /// A float checkpoint to distil from
+    #[arg(long)]
+    pub teacher: Option<PathBuf>,
     /// Epochs: short for --set recipe.epochs=N
     #[arg(long)]
     pub epochs: Option<usize>,
@@ -126,8 +190,8 @@ pub struct Train {
 
 #[derive(Args, Debug)]
 pub struct Prune {
-    /// A float checkpoint
-    pub checkpoint: PathBuf,
+    #[command(flatten)]
+    pub network: Network,
     #[command(flatten)]
     pub data: Data,
     /// Share of the blocks that keep their ReLUs
@@ -144,9 +208,24 @@ pub struct Prune {
 }
 
 #[derive(Args, Debug)]
+pub struct Eval {
+    /// The network; the folder of an integer model will do, too
+    #[command(flatten)]
+    pub network: Network,
+    #[command(flatten)]
+    pub data: Data,
+    /// Only so many images: an even sample
+    #[arg(long)]
+    pub images: Option<usize>,
+    /// Also write the result as JSON; `-` is standard output
+    #[arg(long)]
+    pub json: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
 pub struct Export {
-    /// A float or pruned checkpoint
-    pub checkpoint: PathBuf,
+    #[command(flatten)]
+    pub network: Network,
     #[command(flatten)]
     pub data: Data,
     /// Width of the weights, 2 to 8; first and last layer have 8
@@ -165,9 +244,12 @@ pub struct Export {
     /// Seed
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Folder of the integer model
+    /// Folder of the integer model, or file of the weights
     #[arg(long)]
     pub out: PathBuf,
+    /// Instead of an integer model, write the float weights with PyTorch's names (safetensors)
+    #[arg(long)]
+    pub pytorch: bool,
     /// Also write the result as JSON; `-` is standard output
     #[arg(long)]
     pub json: Option<PathBuf>,

@@ -36,6 +36,7 @@ pub mod quant;
 pub mod recipe;
 pub mod rewrite;
 mod run;
+pub mod weights;
 
 pub use checkpoint::{Checkpoint, Stage};
 pub use data::Dataset;

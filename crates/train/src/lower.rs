@@ -108,6 +108,11 @@ impl Lowering<'_> {
                 }
                 Op::Relu { .. } => b.relu(name, operand(0))?,
                 Op::Add => b.add(name, operand(0), operand(1))?,
+                Op::Subsample(how) => b.subsample(name, operand(0), *how)?,
+                Op::AvgPool { kernel, stride } => b.avg_pool(name, operand(0), *kernel, *stride)?,
+                Op::MaxPool { kernel, stride, pad } => {
+                    b.max_pool(name, operand(0), (*kernel, *stride, *pad))?
+                }
                 Op::GlobalAvgPool => {
                     let [_, h, w] = shapes[node.inputs[0]];
                     if h != w {

@@ -14,7 +14,8 @@ use crate::lower::integer_model;
 use crate::net::{Arch, Graph, Weights};
 use crate::quant::{QuantConfig, calibrate};
 use crate::recipe::Recipe;
-use crate::rewrite::{fold_norms, merge_blocks};
+use crate::rewrite::{fold_norms, merge_blocks, mergeable};
+use crate::weights::{self, Normalisation};
 
 /// How to train a network from scratch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,9 +29,10 @@ pub struct TrainConfig {
     pub distill: Distill,
     /// A float checkpoint to distil from.
     pub teacher: Option<PathBuf>,
-    /// Weights to start from instead of random ones: a checkpoint, or what
-    /// [`crate::weights::import`] reads.
+    /// Weights to start from instead of random ones, as [`crate::weights::import`] reads them.
     pub weights: Option<PathBuf>,
+    /// How these want their pixels.
+    pub normalisation: Option<Normalisation>,
     /// Seed of everything random.
     pub seed: u64,
 }
@@ -43,6 +45,7 @@ impl Default for TrainConfig {
             distill: Distill::default(),
             teacher: None,
             weights: None,
+            normalisation: None,
             seed: 0,
         }
     }
@@ -52,7 +55,7 @@ impl Default for TrainConfig {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Merge {
-    /// Every one.
+    /// Every one that exactly one convolution can replace.
     #[default]
     All,
     /// None.
@@ -124,7 +127,10 @@ pub fn train(
     data: &Dataset,
     progress: &mut dyn Progress,
 ) -> Result<Checkpoint, TrainError> {
-    let start = untrained(&config.arch, data, config.seed)?;
+    let start = match &config.weights {
+        Some(file) => weights::import(file, &config.arch, data, config.normalisation.as_ref())?,
+        None => untrained(&config.arch, data, config.seed)?,
+    };
     let teacher = config.teacher.as_deref().map(Checkpoint::load).transpose()?;
     let job = Job {
         label: "train",
@@ -258,14 +264,10 @@ impl Merge {
         {
             return Err(TrainError::graph(name, "no such block"));
         }
-        Ok(graph
-            .blocks
-            .iter()
-            .map(|block| match self {
-                Self::All => true,
-                Self::None => false,
-                Self::Only(names) => names.contains(&block.name),
-            })
-            .collect())
+        match self {
+            Self::All => mergeable(graph),
+            Self::None => Ok(vec![false; graph.blocks.len()]),
+            Self::Only(names) => Ok(graph.blocks.iter().map(|b| names.contains(&b.name)).collect()),
+        }
     }
 }

@@ -7,6 +7,7 @@ use copriv_model::file;
 use copriv_train::Checkpoint;
 use copriv_train::RunFolder;
 use copriv_train::data::{self, Dataset};
+use copriv_train::weights;
 use copriv_train::{ExportConfig, Exported};
 use serde::Serialize;
 
@@ -24,8 +25,13 @@ struct Outcome<'a> {
 }
 
 pub fn run(args: &cli::Export) -> Result<()> {
-    let checkpoint = Checkpoint::load(&args.checkpoint)?;
     let dataset = data::load(&args.data.dataset, &args.data.data_dir)?;
+    let checkpoint = args.network.load(&dataset)?;
+    if args.pytorch {
+        weights::export(&checkpoint, &args.out)?;
+        say!("the weights lie in {}", args.out.display());
+        return Ok(());
+    }
     let mut config = ExportConfig { seed: args.seed, ..ExportConfig::default() };
     config.quant.weight_bits = args.weight_bits.unwrap_or(config.quant.weight_bits);
     config.quant.act_bits = args.act_bits.unwrap_or(config.quant.act_bits);

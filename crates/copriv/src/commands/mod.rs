@@ -1,6 +1,7 @@
 //! One module a command.
 
 mod demo;
+mod eval;
 mod explain;
 mod export;
 mod private_eval;
@@ -20,6 +21,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Demo(args) => demo::run(&args),
         Command::Train(args) => train::run(&args),
         Command::Prune(args) => prune::run(&args),
+        Command::Eval(args) => eval::run(&args),
         Command::Export(args) => export::run(&args),
         Command::PrivateEval(args) => private_eval::run(&args),
         Command::Explain(args) => explain::run(&args),

@@ -10,7 +10,7 @@ use copriv_train::data::{self, Dataset};
 use copriv_train::evaluate;
 use copriv_train::net::Graph;
 use copriv_train::quant::QuantConfig;
-use copriv_train::rewrite::{drop_rectifiers, fold_graph, merge_graph};
+use copriv_train::rewrite::{drop_rectifiers, fold_graph, merge_graph, mergeable};
 use copriv_train::structure;
 use copriv_train::{PruneConfig, Pruned, PrunedBlock};
 use serde::Serialize;
@@ -33,8 +33,8 @@ struct Outcome<'a> {
 }
 
 pub fn run(args: &cli::Prune) -> Result<()> {
-    let checkpoint = Checkpoint::load(&args.checkpoint)?;
     let dataset = data::load(&args.data.dataset, &args.data.data_dir)?;
+    let checkpoint = args.network.load(&dataset)?;
     let mut config = PruneConfig { budget: args.budget, ..PruneConfig::default() };
     config.seed = args.run.seed.unwrap_or(config.seed);
     config.search.epochs = args.search_epochs.unwrap_or(config.search.epochs);
@@ -73,7 +73,7 @@ pub fn describe(blocks: &[PrunedBlock]) -> Result<()> {
 }
 
 /// `Comm_i(1) - Comm_i(0)` of every block, bytes an inference: what the whole network saves
-/// when block `i` alone is freed and merged.
+/// when block `i` alone is freed, and merged if that is exact.
 fn savings(start: &Checkpoint, quant: &QuantConfig) -> Result<Vec<f64>> {
     let price = |graph: &Graph| -> Result<f64> {
         let integers = structure(graph, &start.classes, start.pixels, quant)?;
@@ -81,11 +81,12 @@ fn savings(start: &Checkpoint, quant: &QuantConfig) -> Result<Vec<f64>> {
         Ok(plan.predict_session(SESSION).total_bytes() as f64 / SESSION as f64)
     };
     let blocks = start.graph.blocks.len();
+    let mergeable = mergeable(&start.graph)?;
     let before = price(&start.graph).context("the network cannot be priced")?;
     (0..blocks)
         .map(|freed| {
             let keep: Vec<bool> = (0..blocks).map(|i| i != freed).collect();
-            let merge: Vec<bool> = (0..blocks).map(|i| i == freed).collect();
+            let merge: Vec<bool> = (0..blocks).map(|i| i == freed && mergeable[i]).collect();
             let graph = merge_graph(&fold_graph(&drop_rectifiers(&start.graph, &keep)?), &merge)?;
             Ok(before - price(&graph)?)
         })

@@ -27,6 +27,9 @@ pub fn run(args: &cli::Train) -> Result<()> {
     let mut config = library::resolve(&dataset.name, &args.arch, args.recipe.as_deref(), &args.set)?;
     config.recipe.epochs = args.epochs.unwrap_or(config.recipe.epochs);
     config.recipe.batch = args.batch.unwrap_or(config.recipe.batch);
+    config.weights = args.foreign.weights.clone().or(config.weights);
+    config.normalisation = args.foreign.normalisation().or(config.normalisation);
+    config.teacher = args.teacher.clone().or(config.teacher);
     config.seed = args.run.seed.unwrap_or(config.seed);
     let folder = args.run.folder("train", &args.arch, &dataset.name);
     let checkpoint = train(&config, &dataset, &folder)?;

@@ -21,7 +21,7 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-pub use evaluate::{accuracy, argmax, logits};
+pub use evaluate::{accuracy, argmax, logits, top};
 pub use loss::{Distill, cross_entropy, divergence};
 pub use progress::{Metrics, Progress, Silent};
 pub use schedule::{Rates, Schedule};

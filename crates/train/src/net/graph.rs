@@ -1,6 +1,7 @@
 //! The layer graph: the one definition of a network that training, pruning, merging,
 //! quantisation and export interpret or rewrite.
 
+pub use copriv_model::Subsample;
 use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
@@ -16,7 +17,7 @@ pub struct Graph {
     pub arch: String,
     /// Operators, operands before users; node 0 is the only input.
     pub nodes: Vec<Node>,
-    /// The inverted residual blocks, in order.
+    /// The residual blocks, in order.
     pub blocks: Vec<Block>,
 }
 
@@ -50,9 +51,27 @@ pub enum Op {
     },
     /// A residual connection.
     Add,
+    /// Every `stride`-th pixel, between channels of zeros: an option-A shortcut.
+    Subsample(Subsample),
+    /// Mean over windows, without padding.
+    AvgPool {
+        /// Window side.
+        kernel: usize,
+        /// Window stride.
+        stride: usize,
+    },
+    /// Maximum over windows; padding never wins.
+    MaxPool {
+        /// Window side.
+        kernel: usize,
+        /// Window stride.
+        stride: usize,
+        /// Rows and columns of padding on all four sides.
+        pad: usize,
+    },
     /// Mean over the whole map.
     GlobalAvgPool,
-    /// A fully connected layer with bias.
+    /// A fully connected layer with bias, on all values in row-major order.
     Linear {
         /// Inputs.
         in_features: usize,
@@ -107,14 +126,14 @@ pub struct PositionMap {
     pub columns: Vec<u8>,
 }
 
-/// An inverted residual block, by the names of its nodes.
+/// A residual block, by the names of its nodes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Block {
     /// Unique name.
     pub name: String,
-    /// Its convolutions in order: expansion (absent at expansion 1), depth-wise, projection;
-    /// after merging a single dense one.
+    /// Its convolutions in order, without that of a shortcut; in MobileNetV2 expansion (absent at
+    /// expansion 1), depth-wise, projection. After merging a single dense one.
     pub convs: Vec<String>,
     /// Its rectifiers; empty once pruned.
     pub relus: Vec<String>,
@@ -178,6 +197,15 @@ impl Graph {
     /// # Errors
     /// The first node that breaks a rule: order, number of operands, channels, sizes, names.
     pub fn shapes(&self) -> Result<Vec<[usize; 3]>, TrainError> {
+        let shapes = self.values()?;
+        match self.nodes.last() {
+            Some(Node { op: Op::Linear { .. }, .. }) => Ok(shapes),
+            _ => Err(TrainError::graph(&self.arch, "a network ends with a linear layer")),
+        }
+    }
+
+    /// The same of a graph that need not be finished.
+    pub(super) fn values(&self) -> Result<Vec<[usize; 3]>, TrainError> {
         let mut shapes = Vec::with_capacity(self.nodes.len());
         let mut names = std::collections::HashSet::new();
         for (id, node) in self.nodes.iter().enumerate() {
@@ -189,10 +217,7 @@ impl Graph {
             }
             shapes.push(node.shape(id, &shapes)?);
         }
-        match self.nodes.last() {
-            Some(Node { op: Op::Linear { .. }, .. }) => Ok(shapes),
-            _ => Err(TrainError::graph(&self.arch, "a network ends with a linear layer")),
-        }
+        Ok(shapes)
     }
 
     /// Number of values that pass a rectifier, per image.
@@ -241,15 +266,28 @@ impl Node {
                 fail(format!("adds {:?} to {x:?}", shapes[self.inputs[1]]))
             }
             Op::Add => Ok(x),
+            Op::Subsample(Subsample { stride: 0, .. }) => fail("a stride of 0".into()),
+            Op::Subsample(how) => Ok(how.output_shape(x)),
+            Op::AvgPool { kernel, stride } => pooled(x, *kernel, *stride, 0).or_else(fail),
+            Op::MaxPool { kernel, stride, pad } => pooled(x, *kernel, *stride, *pad).or_else(fail),
             Op::GlobalAvgPool => Ok([x[0], 1, 1]),
             Op::Linear { in_features, out_features } => {
-                if x != [*in_features, 1, 1] || *out_features == 0 {
+                if x.iter().product::<usize>() != *in_features || *out_features == 0 {
                     return fail(format!("{in_features} inputs, {out_features} outputs, applied to {x:?}"));
                 }
                 Ok([*out_features, 1, 1])
             }
         }
     }
+}
+
+/// Shape of the pool of a `[c, h, w]` value.
+fn pooled([c, h, w]: [usize; 3], kernel: usize, stride: usize, pad: usize) -> Result<[usize; 3], String> {
+    if kernel == 0 || stride == 0 || pad >= kernel || h + 2 * pad < kernel || w + 2 * pad < kernel {
+        return Err(format!("window {kernel}, stride {stride}, pad {pad} on {h}x{w}"));
+    }
+    let side = |n: usize| (n + 2 * pad - kernel) / stride + 1;
+    Ok([c, side(h), side(w)])
 }
 
 impl Conv {

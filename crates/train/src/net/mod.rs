@@ -4,10 +4,12 @@
 mod arch;
 pub mod graph;
 mod network;
+mod pool;
 mod weights;
 
-pub use arch::Arch;
-pub use graph::{Bias, Block, BlockState, Conv, Graph, Node, NodeId, Op, PositionMap};
+pub use arch::{Arch, Depth};
+pub use graph::{Bias, Block, BlockState, Conv, Graph, Node, NodeId, Op, PositionMap, Subsample};
 pub(crate) use network::DECAYED;
 pub use network::{Gates, NORM_EPSILON, Network, Pass, Tap};
+pub(crate) use weights::expected;
 pub use weights::{Array, Weights};

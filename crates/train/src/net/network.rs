@@ -9,6 +9,7 @@ use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use super::graph::{Bias, Conv, Graph, NodeId, Op};
+use super::pool;
 use super::weights::{Array, Weights};
 use crate::TrainError;
 use crate::quant::Fake;
@@ -221,6 +222,9 @@ impl Network {
                     _ => relu(x),
                 },
                 Op::Add => x + take(&mut values, node.inputs[1]),
+                Op::Subsample(how) => pool::subsample(x, *how),
+                Op::AvgPool { kernel, stride } => pool::mean(x, *kernel, *stride),
+                Op::MaxPool { kernel, stride, pad } => pool::maximum(x, *kernel, *stride, *pad),
                 Op::GlobalAvgPool => x.mean_dim(3).mean_dim(2),
                 Op::Linear { in_features, out_features } => {
                     let weight = self.matrices[slots[id].weight].val();

@@ -57,7 +57,7 @@ impl Fake {
                 rounding.activation = Some((act.scale, lo, hi));
                 scales.push(act.scale);
             } else {
-                if matches!(node.op, Op::GlobalAvgPool) {
+                if matches!(node.op, Op::AvgPool { .. } | Op::GlobalAvgPool) {
                     rounding.activation = Some((accumulator, f32::NEG_INFINITY, f32::INFINITY));
                 }
                 scales.push(accumulator);

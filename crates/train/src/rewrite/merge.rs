@@ -2,7 +2,7 @@
 //! convolution with a position-dependent bias, the skip folded in as identity taps.
 
 use super::chain::{Classes, Dense, compose_shape};
-use super::{Action, rewrite};
+use super::{Action, drop_rectifiers, fold_graph, rewrite};
 use crate::TrainError;
 use crate::net::{Bias, Block, BlockState, Conv, Graph, Node, NodeId, Op, Weights};
 
@@ -20,7 +20,7 @@ struct Site {
 /// Merges the linear blocks among those that `which` selects; others stay as they are.
 ///
 /// # Errors
-/// A network whose norms are not folded, or a block that is no plain chain.
+/// A network whose norms are not folded, or a block that is not [`mergeable`].
 pub fn merge_graph(graph: &Graph, which: &[bool]) -> Result<Graph, TrainError> {
     let sites = sites(graph, which)?;
     let shapes = graph.shapes()?;
@@ -64,30 +64,42 @@ fn merged_name(block: &Block) -> String {
 }
 
 fn sites(graph: &Graph, which: &[bool]) -> Result<Vec<Site>, TrainError> {
+    let selected =
+        |i: &usize| graph.blocks[*i].state == BlockState::Linear && which.get(*i).is_some_and(|&w| w);
+    (0..graph.blocks.len()).filter(selected).map(|i| site(graph, i)).collect()
+}
+
+fn site(graph: &Graph, block: usize) -> Result<Site, TrainError> {
+    let Block { name, convs, add, .. } = &graph.blocks[block];
     let uses = graph.uses();
-    let mut sites = Vec::new();
-    for (index, block) in graph.blocks.iter().enumerate() {
-        if block.state != BlockState::Linear || !which.get(index).is_some_and(|&w| w) {
-            continue;
-        }
-        let convs = block.convs.iter().map(|name| graph.find(name)).collect::<Result<Vec<_>, _>>()?;
-        let add = block.add.as_deref().map(|name| graph.find(name)).transpose()?;
-        let Some(&first) = convs.first() else {
-            return Err(TrainError::graph(&block.name, "the block has no convolution"));
-        };
-        let input = graph.nodes[first].inputs[0];
-        let chain = convs.windows(2).all(|w| graph.nodes[w[1]].inputs == [w[0]] && uses[w[0]] == 1);
-        let last = convs[convs.len() - 1];
-        let skip = add.is_none_or(|add| {
-            let operands = &graph.nodes[add].inputs;
-            uses[last] == 1 && operands.contains(&last) && operands.contains(&input)
-        });
-        if !chain || !skip {
-            return Err(TrainError::graph(&block.name, "the block is not a plain chain with a skip over it"));
-        }
-        sites.push(Site { block: index, convs, add, input });
+    let convs = convs.iter().map(|name| graph.find(name)).collect::<Result<Vec<_>, _>>()?;
+    let add = add.as_deref().map(|name| graph.find(name)).transpose()?;
+    let (Some(&first), Some(&last)) = (convs.first(), convs.last()) else {
+        return Err(TrainError::graph(name, "the block has no convolution"));
+    };
+    let input = graph.nodes[first].inputs[0];
+    let chain = convs.windows(2).all(|w| graph.nodes[w[1]].inputs == [w[0]] && uses[w[0]] == 1);
+    let skip = add.is_none_or(|add| {
+        let operands = &graph.nodes[add].inputs;
+        uses[last] == 1 && operands.contains(&last) && operands.contains(&input)
+    });
+    if chain && skip {
+        Ok(Site { block, convs, add, input })
+    } else {
+        Err(TrainError::graph(name, "the block is not a plain chain with a skip over it"))
     }
-    Ok(sites)
+}
+
+/// Whether each block, once freed of its rectifiers, is exactly one convolution: an inverted
+/// residual or a bottleneck is, two padded 3x3 convolutions or a shortcut with weights are not.
+///
+/// # Errors
+/// An invalid graph.
+pub fn mergeable(graph: &Graph) -> Result<Vec<bool>, TrainError> {
+    let free = drop_rectifiers(&fold_graph(graph), &vec![false; graph.blocks.len()])?;
+    let shapes = free.shapes()?;
+    let merges = |i| site(&free, i).and_then(|site| merged_shape(&free, &site, &shapes)).is_ok();
+    Ok((0..free.blocks.len()).map(merges).collect())
 }
 
 /// The convolution at `id`; its norm must be folded.

@@ -4,11 +4,13 @@
 
 mod chain;
 mod fold;
+mod input;
 mod merge;
 mod rectifiers;
 
 pub use fold::{fold_graph, fold_norms};
-pub use merge::{merge_blocks, merge_graph};
+pub use input::fold_input;
+pub use merge::{merge_blocks, merge_graph, mergeable};
 pub use rectifiers::drop_rectifiers;
 
 use crate::TrainError;
