@@ -3,7 +3,7 @@
 //! `GB/s` counts the useful bytes of the PRG, `2^depth` leaves times `d` lanes, in the best of several
 //! short runs, everything included: keys, tree, PRG, sums. `of AES` compares that with AES-128 alone, in
 //! place on 8 kB, measured just before. Prints one table and
-//! writes `target/bench/vole.json`. A name (`binary`, `ternary`, `mixed`, `set-up`) runs that part alone.
+//! writes `target/bench/vole.json`. A name (`binary`, `ternary`, `mixed`, `share`, `set-up`) runs that part alone.
 
 use std::hint::black_box;
 use std::ops::Range;
@@ -57,6 +57,13 @@ fn main() {
             for d in [49, 196] {
                 sums_rows::<u32>(&mut table, &parties, "mixed", &radices, d);
             }
+        }
+    }
+    if wanted("share") {
+        for d in [49, 196, 1024] {
+            share_rows::<u16>(&mut table, &parties, d);
+            share_rows::<u32>(&mut table, &parties, d);
+            share_rows::<u64>(&mut table, &parties, d);
         }
     }
     if wanted("set-up") {
@@ -137,6 +144,24 @@ fn sums_rows<L: Lane>(table: &mut Results, parties: &Parties, name: &str, radice
         table.push(name, params, seconds / elements * 1e9, "ns/leaf-element");
         table.push(name, params, seconds * 1e6, "us/group");
     }
+}
+
+/// The puncturer's shares of eight bits, from its sums.
+fn share_rows<L: Lane>(table: &mut Results, parties: &Parties, d: usize) {
+    let radices = Radices::binary(8).expect("up to ten");
+    let mut session = parties.puncturer.join(&[1; 16]);
+    let mut sums = Sums::<L>::new();
+    let ticket = session.take(Parties::groups(&radices)).tickets().next().expect("a group");
+    parties.puncturer.sums(ticket, &radices, d, &mut sums).expect("a legal shape");
+    let (message, mut share) = (vec![L::default(); d], vec![L::default(); d]);
+    let seconds = time(&mut session, &radices, |_| {
+        for i in 0..8 {
+            sums.punctured_share(i, black_box(1), &message, &mut share).expect("right lengths");
+            black_box(&share);
+        }
+    });
+    let params: Params = &[("digits", 8.into()), ("d", d.into()), ("lane", L::BITS.into())];
+    table.push("share", params, seconds * 1e6, "us/group");
 }
 
 /// Seconds a group, in the best of many runs of a tenth of a millisecond or a group: on a machine with

@@ -2,6 +2,8 @@
 
 use bytemuck::Pod;
 
+use crate::simd::{Level, dispatched};
+
 /// An unsigned integer of 16, 32 or 64 bits; arithmetic wraps. A caller whose ring is narrower masks
 /// its results.
 pub trait Lane: Pod + Default + Eq + std::fmt::Debug + Send + Sync + sealed::Sealed {
@@ -13,6 +15,9 @@ pub trait Lane: Pod + Default + Eq + std::fmt::Debug + Send + Sync + sealed::Sea
     fn minus(self, other: Self) -> Self;
     /// `self * digit`.
     fn times(self, digit: u16) -> Self;
+    /// `share <- digit (message + u) - z`.
+    #[doc(hidden)]
+    fn punctured_share(digit: u16, message: &[Self], u: &[Self], z: &[Self], share: &mut [Self]);
 }
 
 mod sealed {
@@ -20,7 +25,17 @@ mod sealed {
 }
 
 macro_rules! lanes {
-    ($($lane:ty),*) => {$(
+    ($($lane:ty: $punctured_share:ident),*) => {$(
+        dispatched! {
+            fn $punctured_share(
+                digit: u16,
+                message: &[$lane],
+                u: &[$lane],
+                z: &[$lane],
+                share: &mut [$lane],
+            ) = punctured_share;
+        }
+
         impl sealed::Sealed for $lane {}
         impl Lane for $lane {
             const BITS: u32 = <$lane>::BITS;
@@ -36,7 +51,17 @@ macro_rules! lanes {
             fn times(self, digit: u16) -> Self {
                 self.wrapping_mul(<$lane>::from(digit))
             }
+            fn punctured_share(digit: u16, message: &[Self], u: &[Self], z: &[Self], share: &mut [Self]) {
+                $punctured_share(Level::detect(), digit, message, u, z, share);
+            }
         }
     )*};
 }
-lanes!(u16, u32, u64);
+lanes!(u16: share_16, u32: share_32, u64: share_64);
+
+#[inline(always)]
+fn punctured_share<L: Lane>(digit: u16, message: &[L], u: &[L], z: &[L], share: &mut [L]) {
+    for (((q, &c), &u), &z) in share.iter_mut().zip(message).zip(u).zip(z) {
+        *q = c.plus(u).times(digit).minus(z);
+    }
+}

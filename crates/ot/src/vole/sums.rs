@@ -95,9 +95,7 @@ impl<L: Lane> Sums<L> {
     ) -> Result<(), OtError> {
         check_argument("columns", self.columns, message.len())?;
         check_argument("columns", self.columns, share.len())?;
-        for (((q, &c), &u), &z) in share.iter_mut().zip(message).zip(self.u()).zip(self.z(i)) {
-            *q = c.plus(u).times(digit).minus(z);
-        }
+        L::punctured_share(digit, message, self.u(), self.z(i), share);
         Ok(())
     }
 
