@@ -44,6 +44,12 @@ impl Detected {
         // SAFETY: `self` proves that AES, VAES and AVX-512 F and BW have been detected.
         unsafe { run(job, scratch, sums) }
     }
+
+    /// As [`super::encrypt_alone`], from registers to registers.
+    pub(super) fn encrypt_alone(self, n: usize) -> u128 {
+        // SAFETY: as above.
+        unsafe { register::encrypt_alone(n) }
+    }
 }
 
 #[target_feature(enable = "aes,avx512f,avx512bw,vaes")]

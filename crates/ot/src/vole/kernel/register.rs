@@ -2,7 +2,8 @@
 
 use std::arch::x86_64::{
     __m128i, __m512i, _mm512_add_epi16, _mm512_add_epi32, _mm512_add_epi64, _mm512_aesenc_epi128,
-    _mm512_broadcast_i32x4, _mm512_extracti32x4_epi32, _mm512_setzero_si512, _mm512_shuffle_i32x4,
+    _mm512_aesenclast_epi128, _mm512_broadcast_i32x4, _mm512_extracti32x4_epi32, _mm512_setzero_si512,
+    _mm512_shuffle_i32x4, _mm512_xor_si512,
 };
 
 use crate::cipher::vaes;
@@ -88,4 +89,19 @@ pub(super) fn quarters(value: __m512i) -> [__m512i; LANES] {
 pub(super) fn total<const BITS: u32>(value: __m512i) -> __m512i {
     let halves = add::<BITS>(value, _mm512_shuffle_i32x4::<0b01_00_11_10>(value, value));
     add::<BITS>(halves, _mm512_shuffle_i32x4::<0b10_11_00_01>(halves, halves))
+}
+
+/// AES on eight registers, `n` times.
+#[target_feature(enable = "aes,avx512f,vaes")]
+pub(super) fn encrypt_alone(n: usize) -> u128 {
+    let keys = Keys::new(7);
+    let mut state = [0, 1, 2, 3, 4, 5, 6, 7].map(|x| _mm512_xor_si512(counter(x), keys.first));
+    for _ in 0..n {
+        keys.rounds(&mut state);
+        for state in &mut state {
+            *state = _mm512_aesenclast_epi128(*state, keys.last);
+        }
+    }
+    let all = state.into_iter().reduce(|a, b| _mm512_xor_si512(a, b)).unwrap_or(keys.last);
+    bytemuck::cast::<_, [u128; LANES]>(all)[0]
 }
