@@ -1,18 +1,20 @@
 //! The papers' tables come out of the formulas.
 
 use std::collections::HashSet;
+use std::sync::LazyLock;
 
 use copriv_plan::literature::figures;
-use copriv_plan::literature::tables::{self, AGREE_WITHIN, Row};
+use copriv_plan::literature::tables::{self, AGREE_WITHIN, Row, Table};
 
-fn rows(table: &str) -> Vec<Row> {
-    let tables = tables::all().unwrap();
-    let found = tables.into_iter().find(|t| t.name == table).unwrap_or_else(|| panic!("no table {table}"));
-    found.rows
+static TABLES: LazyLock<Vec<Table>> = LazyLock::new(|| tables::all().unwrap());
+
+fn rows(table: &str) -> &'static [Row] {
+    let found = TABLES.iter().find(|t| t.name == table).unwrap_or_else(|| panic!("no table {table}"));
+    &found.rows
 }
 
 fn within(table: &str, tolerance: f64, wanted: impl Fn(&Row) -> bool) -> usize {
-    let rows: Vec<Row> = rows(table).into_iter().filter(|r| r.paper.is_some() && wanted(r)).collect();
+    let rows: Vec<&Row> = rows(table).iter().filter(|r| r.paper.is_some() && wanted(r)).collect();
     for row in &rows {
         let deviation = row.deviation().unwrap_or_else(|| panic!("{row:?}"));
         assert!(deviation.abs() <= tolerance, "{:+.2} %: {row:?}", 100.0 * deviation);
@@ -60,10 +62,9 @@ fn packed_vole_is_never_above_privquants_printed_figures() {
 
 #[test]
 fn every_printed_figure_is_shown_and_every_disagreement_explained() {
-    let tables = tables::all().unwrap();
     let shown: HashSet<(&str, &str)> =
-        tables.iter().flat_map(|t| t.rows.iter().map(|r| (t.name.as_str(), r.row.as_str()))).collect();
-    assert_eq!(shown.len(), tables.iter().map(|t| t.rows.len()).sum::<usize>(), "a row's name is used twice");
+        TABLES.iter().flat_map(|t| t.rows.iter().map(|r| (t.name.as_str(), r.row.as_str()))).collect();
+    assert_eq!(shown.len(), TABLES.iter().map(|t| t.rows.len()).sum::<usize>(), "a row's name is used twice");
     for printed in figures::tables() {
         for row in &printed.rows {
             assert!(
@@ -74,7 +75,7 @@ fn every_printed_figure_is_shown_and_every_disagreement_explained() {
             );
         }
     }
-    for row in tables.iter().flat_map(|t| &t.rows) {
+    for row in TABLES.iter().flat_map(|t| &t.rows) {
         let agrees = row.deviation().is_some_and(|d| d.abs() <= AGREE_WITHIN);
         let nothing_to_explain = row.paper.is_none() && row.ours.is_some();
         assert!(agrees || nothing_to_explain || row.note.is_some(), "unexplained: {row:?}");

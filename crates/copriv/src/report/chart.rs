@@ -4,6 +4,7 @@
 use anyhow::{Result, anyhow};
 use copriv_plan::LayerPrice;
 use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 /// Colours that people who see red and green alike tell apart (Okabe and Ito, 2008).
 const COLOURS: [RGBColor; 7] = [
@@ -77,13 +78,16 @@ fn draw(
     for (kind, colour) in kinds.iter().zip(COLOURS.iter().cycle()) {
         top.draw(&Rectangle::new([(x, 5), (x + 14, 17)], colour.filled()))?;
         top.draw(&Text::new((*kind).to_owned(), (x + 19, 5), ("sans-serif", 13)))?;
-        x += 19 + 8 * kind.chars().count() as i32 + 20;
+        x += 19 + 7 * kind.chars().count() as i32 + 20;
     }
     let mut chart = ChartBuilder::on(&area)
         .margin(8)
         .x_label_area_size(AXIS)
         .y_label_area_size(names)
-        .build_cartesian_2d(0.0..unit.value(longest) * HEADROOM, (0..bars.len().max(1)).into_segmented())?;
+        .build_cartesian_2d(
+            0.0..unit.value(longest) * HEADROOM,
+            (0..bars.len().saturating_sub(1)).into_segmented(),
+        )?;
     let name = |v: &SegmentValue<usize>| match v {
         SegmentValue::CenterOf(i) if *i < bars.len() => bars[bars.len() - 1 - i].name.clone(),
         _ => String::new(),
@@ -110,12 +114,10 @@ fn draw(
             chart.draw_series([part])?;
             from += bytes;
         }
-        let sum = format!(" {:.*}", unit.digits(longest), unit.value(from));
-        let style = TextStyle::from(font.into_font()).pos(plotters::style::text_anchor::Pos::new(
-            plotters::style::text_anchor::HPos::Left,
-            plotters::style::text_anchor::VPos::Center,
-        ));
-        chart.draw_series([Text::new(sum, (unit.value(from), SegmentValue::CenterOf(i)), style)])?;
+        let sum = format!("{:.*}", unit.digits(longest), unit.value(from));
+        let style = TextStyle::from(font.into_font()).pos(Pos::new(HPos::Left, VPos::Center));
+        let end = (unit.value(from), SegmentValue::CenterOf(i));
+        chart.draw_series([EmptyElement::at(end) + Text::new(sum, (5, 0), style)])?;
     }
     area.present()?;
     Ok(())
@@ -186,7 +188,7 @@ mod tests {
             assert_eq!(svg.matches(&format!("\n{text}\n")).count(), 1, "{text}");
         }
         // The last bar's sum stands behind it: 3.000053 + 2.12 MB.
-        assert!(svg.contains("\n 5.12\n"), "{svg}");
+        assert!(svg.contains("\n5.12\n"), "{svg}");
     }
 
     #[test]
