@@ -356,6 +356,8 @@ pub enum RevealArg {
     Logits,
     /// Only the predicted class
     Class,
+    /// Only the five most likely classes, in order
+    Top5,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -400,6 +402,7 @@ impl From<TermsArgs> for Terms {
             reveal: match args.reveal {
                 RevealArg::Logits => Reveal::Logits,
                 RevealArg::Class => Reveal::Class,
+                RevealArg::Top5 => Reveal::Top5,
             },
             flavour: match args.ot {
                 OtArg::Auto => None,

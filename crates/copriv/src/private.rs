@@ -108,6 +108,10 @@ fn compare(
         let (expected, predicted) = match terms.reveal {
             Reveal::Logits => (trace.output().to_vec(), execute::argmax(output)),
             Reveal::Class => (vec![class as i64], output.first().map_or(0, |&v| v as usize)),
+            Reveal::Top5 => {
+                let best = execute::top_k(trace.output(), 5);
+                (best.into_iter().map(|i| i as i64).collect(), output.first().map_or(0, |&v| v as usize))
+            }
         };
         let label = usize::from(images.labels[i]);
         mismatched += usize::from(*output != expected);

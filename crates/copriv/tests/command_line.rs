@@ -103,7 +103,7 @@ fn private_eval_equals_the_executor_and_the_plan() {
     let model = model.to_str().unwrap();
     let json = folder.path().join("report.json");
     let html = folder.path().join("report.html");
-    for reveal in ["logits", "class"] {
+    for reveal in ["logits", "class", "top5"] {
         let (json, html) = (json.to_str().unwrap(), html.to_str().unwrap());
         let args =
             ["private-eval", model, "--images", "3", "--reveal", reveal, "--json", json, "--html", html];

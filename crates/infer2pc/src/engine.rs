@@ -165,6 +165,7 @@ pub fn run_step(
         }
         StepKind::MaxPool(window) => select::max_pool(party, stock, ring, window, x),
         StepKind::Argmax { from, .. } => select::argmax(party, stock, (*from, ring), x),
+        StepKind::TopK { from, .. } => select::top_k(party, stock, (*from, ring), step.len, x),
         StepKind::Input | StepKind::Product { .. } | StepKind::Reveal => {
             Err(Error::Usage(format!("layer `{}` is not run here", step.layer)))
         }

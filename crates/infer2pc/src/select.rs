@@ -1,4 +1,4 @@
-//! Selections by a comparison: clamps (ReLU among them), max pool, argmax.
+//! Selections by a comparison: clamps (ReLU among them), max pool, argmax, top-k.
 
 use copriv_model::kernel::mask;
 use copriv_plan::Forest;
@@ -110,6 +110,52 @@ pub fn argmax(
     let candidates = x.iter().map(|&v| vec![v]).collect();
     let (_, index) = play(party, stock, ring, index_ring, candidates)?;
     Ok(index)
+}
+
+/// Indices in `Z_2^index_ring` of the `k` largest of `x`, largest first; the smaller index first of
+/// equals. See [`copriv_plan::StepKind::TopK`].
+pub fn top_k(
+    party: &mut Party,
+    stock: &mut OtStock,
+    (ring, index_ring): (u32, u32),
+    k: usize,
+    x: &[u64],
+) -> Result<Vec<u64>> {
+    let (wide, last) = (ring + index_ring, x.len() as u64 - 1);
+    let tagged = |(i, v): (usize, &u64)| {
+        let tag = if party.is_server() { last - i as u64 } else { 0 };
+        (v << index_ring).wrapping_add(tag) & mask(wide)
+    };
+    let mut left: Vec<u64> = x.iter().enumerate().map(tagged).collect();
+    let mut indices = Vec::with_capacity(k);
+    for _ in 0..k {
+        let (best, others) = take_largest(party, stock, wide, left)?;
+        let tag = if party.is_server() { last.wrapping_sub(best) } else { best.wrapping_neg() };
+        indices.push(tag & mask(index_ring));
+        left = others;
+    }
+    Ok(indices)
+}
+
+/// The largest, and the others in an order that is public and says nothing of them.
+fn take_largest(
+    party: &mut Party,
+    stock: &mut OtStock,
+    ring: u32,
+    mut left: Vec<u64>,
+) -> Result<(u64, Vec<u64>)> {
+    let mut others = Vec::with_capacity(left.len());
+    for _ in tournament(left.len()) {
+        let odd = (left.len() % 2 == 1).then(|| left.pop()).flatten();
+        let (a, b): (Vec<u64>, Vec<u64>) = left.as_chunks().0.iter().map(|&[a, b]| (a, b)).unzip();
+        let lead = differences(&a, &b, ring);
+        let wins = drelu(party, stock, ring, &lead)?;
+        let kept = convert::select(party, stock, ring, &wins, &lead)?;
+        others.extend(differences(&a, &kept, ring));
+        left = sums(&b, &kept, ring);
+        left.extend(odd);
+    }
+    Ok((left.pop().unwrap_or_default(), others))
 }
 
 /// A tournament of candidates, each a vector of independent matches; pairs keep their order

@@ -43,6 +43,19 @@ pub enum Reveal {
     Logits,
     /// Only the index of its largest entry.
     Class,
+    /// Only the indices of its five largest entries, in order.
+    Top5,
+}
+
+impl Reveal {
+    /// How many classes; 0 stands for the logits. Also its byte in the hello.
+    fn classes(self) -> u8 {
+        match self {
+            Self::Logits => 0,
+            Self::Class => 1,
+            Self::Top5 => 5,
+        }
+    }
 }
 
 /// What the client asks for.
@@ -108,6 +121,7 @@ fn plan_for(graph: &Graph, reveal: Reveal, choice: Choice) -> Result<Plan> {
     Ok(match reveal {
         Reveal::Logits => Plan::new(graph, choice)?,
         Reveal::Class => Plan::new(&graph.with_argmax()?, choice)?,
+        Reveal::Top5 => Plan::new(&graph.with_top_k(usize::from(reveal.classes()))?, choice)?,
     })
 }
 
@@ -156,11 +170,9 @@ impl<'m> Server<'m> {
         if magic != MAGIC {
             return Err(Error::PeerIncompatible("it is no copriv client of this version".into()));
         }
-        let reveal = match rest[0] {
-            0 => Reveal::Logits,
-            1 => Reveal::Class,
-            other => return Err(Error::PeerMisbehaved(format!("it asks to reveal {other}"))),
-        };
+        let known =
+            [Reveal::Logits, Reveal::Class, Reveal::Top5].into_iter().find(|r| r.classes() == rest[0]);
+        let reveal = known.ok_or_else(|| Error::PeerMisbehaved(format!("it asks to reveal {}", rest[0])))?;
         let inferences = u32::from_le_bytes([rest[1], rest[2], rest[3], rest[4]]);
         let graph = file::graph_to_json(&model.graph)?;
         channel.send(&(graph.len() as u32).to_le_bytes())?;
@@ -216,7 +228,7 @@ impl Client {
     pub fn connect(mut channel: Channel, terms: Terms, inferences: u32) -> Result<Self> {
         let start = Instant::now();
         channel.send(MAGIC)?;
-        channel.send(&[u8::from(terms.reveal == Reveal::Class)])?;
+        channel.send(&[terms.reveal.classes()])?;
         channel.send(&inferences.to_le_bytes())?;
         let length = channel.recv(4)?;
         let length = u32::from_le_bytes([length[0], length[1], length[2], length[3]]) as usize;

@@ -176,9 +176,9 @@ impl Draw {
         x = self.builder.flatten(&name, x).unwrap();
         let inputs = self.builder.type_of(x).len();
         let name = self.name("logits");
-        let spec = self.linear(4);
-        let y = self.builder.linear(&name, x, 4, spec.clone()).unwrap();
-        self.fill(&name, spec.weight_bits, inputs * 4, 4, spec.bias_bits, 1);
+        let spec = self.linear(6);
+        let y = self.builder.linear(&name, x, 6, spec.clone()).unwrap();
+        self.fill(&name, spec.weight_bits, inputs * 6, 6, spec.bias_bits, 1);
         Model::new(self.builder.finish(y).unwrap(), self.weights).unwrap()
     }
 }
@@ -277,7 +277,7 @@ proptest! {
 #[test]
 fn sessions_agree_with_the_executor_over_several_inferences() {
     for (i, flavour) in Flavour::ALL.into_iter().enumerate() {
-        let (seed, reveal) = (11 + i as u64, if i % 2 == 0 { Reveal::Logits } else { Reveal::Class });
+        let (seed, reveal) = (11 + i as u64, [Reveal::Logits, Reveal::Class, Reveal::Top5][i % 3]);
         let model = Draw::new(seed).model(3);
         let (a, b) = Channel::pair();
         let server_model = model.clone();
@@ -293,6 +293,10 @@ fn sessions_agree_with_the_executor_over_several_inferences() {
             match reveal {
                 Reveal::Logits => assert_eq!(result, trace.output()),
                 Reveal::Class => assert_eq!(result, [execute::argmax(trace.output()) as i64]),
+                Reveal::Top5 => {
+                    let best = execute::top_k(trace.output(), 5);
+                    assert_eq!(result, best.into_iter().map(|i| i as i64).collect::<Vec<_>>());
+                }
             }
             assert_eq!(client.report().total, client.plan().predict_session(i + 1));
         }

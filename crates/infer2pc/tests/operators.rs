@@ -240,6 +240,26 @@ fn argmax_is_exact_and_the_first_wins_a_tie() {
 }
 
 #[test]
+fn the_k_largest_in_order_and_the_first_of_equals_first() {
+    let (ring, index_ring) = (8, 5);
+    let mut rng = StdRng::seed_from_u64(8);
+    for n in [1usize, 2, 3, 5, 8, 13] {
+        for (choice, k) in [(CHOICE, 1), (CHOICE, n), (CHOICE, n.min(5)), (SIRNN, n.min(3))] {
+            let x: Vec<u64> =
+                (0..n).map(|_| rng.random_range(0..6u64).wrapping_sub(3) & mask(ring)).collect();
+            let step = step(StepKind::TopK { candidates: n, from: ring }, k, index_ring);
+            let y = operator(&x, (ring, index_ring), (choice, &step), |p, s, x| {
+                select::top_k(p, s, (ring, index_ring), k, x).unwrap()
+            });
+            let values: Vec<i64> = x.iter().map(|v| signed(*v, ring)).collect();
+            let expected: Vec<u64> =
+                copriv_model::execute::top_k(&values, k).into_iter().map(|i| i as u64).collect();
+            assert_eq!(y, expected, "{values:?}");
+        }
+    }
+}
+
+#[test]
 fn comparisons_of_private_integers() {
     for bits in [1, 2, 3, 4, 5, 8, 9, 12, 13, 31, 32, 40, 61] {
         let (x, y): (Vec<u64>, Vec<u64>) = if bits <= 5 {

@@ -60,6 +60,7 @@ pub fn run(model: &Model, input: &[i64]) -> Result<Trace, ModelError> {
             Op::Subsample(how) => how.apply(operand_type(0).shape, operand(0)),
             Op::Flatten => operand(0).to_vec(),
             Op::Argmax => vec![argmax(operand(0)) as i64],
+            Op::TopK { k } => top_k(operand(0), *k).into_iter().map(|i| i as i64).collect(),
         };
         values.push(value);
     }
@@ -75,6 +76,14 @@ pub fn argmax(values: &[i64]) -> usize {
         }
     }
     best
+}
+
+/// Indices of the `k` largest values, largest first; of equals the smaller index first.
+pub fn top_k(values: &[i64], k: usize) -> Vec<usize> {
+    let mut indices: Vec<usize> = (0..values.len()).collect();
+    indices.sort_by_key(|&i| std::cmp::Reverse(values[i]));
+    indices.truncate(k);
+    indices
 }
 
 fn affine(node: &Node, linear: &Linear, weights: &LayerWeights, x: &[i64], input: &TensorType) -> Vec<i64> {

@@ -103,6 +103,11 @@ pub enum Op {
     Flatten,
     /// Index of the largest of `[n, 1, 1]`; the smallest index wins a tie.
     Argmax,
+    /// Indices of the `k` largest of `[n, 1, 1]`, largest first; of equals the smaller index first.
+    TopK {
+        /// How many.
+        k: usize,
+    },
 }
 
 /// Public description of a convolution.

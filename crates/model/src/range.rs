@@ -41,7 +41,7 @@ pub fn of_graph(graph: &Graph) -> Result<Vec<Interval>, ModelError> {
             Op::AvgPool { .. } | Op::MaxPool { .. } | Op::Flatten => operand(0),
             Op::Subsample(Subsample { before: 0, after: 0, .. }) => operand(0),
             Op::Subsample(_) => (operand(0).0.min(0), operand(0).1.max(0)),
-            Op::Argmax => (0, graph.nodes[node.inputs[0]].output.shape[0] as i128 - 1),
+            Op::Argmax | Op::TopK { .. } => (0, graph.nodes[node.inputs[0]].output.shape[0] as i128 - 1),
         };
         if exact.0 < typed.0 || exact.1 > typed.1 {
             return Err(ModelError::graph(

@@ -73,13 +73,8 @@ pub(crate) fn infer(
             TensorType { shape: how.output_shape(operands[0].shape), ..operands[0].clone() }
         }
         Op::Flatten => TensorType { shape: [operands[0].len(), 1, 1], ..operands[0].clone() },
-        Op::Argmax => {
-            let n = operands[0].shape[0];
-            if operands[0].shape[1..] != [1, 1] {
-                return fail(format!("argmax of {:?}; it takes a vector", operands[0].shape));
-            }
-            TensorType::unsigned([1, 1, 1], (usize::BITS - (n - 1).leading_zeros()).max(1), 0)
-        }
+        Op::Argmax => index_type(name, 1, operands[0])?,
+        Op::TopK { k } => index_type(name, *k, operands[0])?,
     };
     if !(1..=64).contains(&out.bits) || (!out.signed && out.bits == 64) {
         return fail(format!("{} bits; a ring has 1 to 64 (63 if unsigned)", out.bits));
@@ -106,6 +101,18 @@ fn conv_type(name: &str, conv: &Conv, x: &TensorType) -> Result<TensorType, Mode
     let side = |n: usize| (n + 2 * pad - kernel) / stride + 1;
     let scale = x.scale_log2 + conv.linear.weight_scale_log2;
     Ok(TensorType::signed([k, side(h), side(w)], conv.linear.acc_bits, scale))
+}
+
+/// `k` indices into a vector.
+fn index_type(name: &str, k: usize, x: &TensorType) -> Result<TensorType, ModelError> {
+    let [n, h, w] = x.shape;
+    if [h, w] != [1, 1] {
+        return Err(ModelError::graph(name, format!("the largest of {:?}; it takes a vector", x.shape)));
+    }
+    if !(1..=n).contains(&k) {
+        return Err(ModelError::graph(name, format!("the {k} largest of {n} values")));
+    }
+    Ok(TensorType::unsigned([k, 1, 1], (usize::BITS - (n - 1).leading_zeros()).max(1), 0))
 }
 
 fn pool_type(

@@ -22,7 +22,15 @@ impl Graph {
     /// # Errors
     /// The output is not a vector.
     pub fn with_argmax(&self) -> Result<Self, ModelError> {
-        append_argmax(self.clone())
+        append(self.clone(), "argmax", Op::Argmax)
+    }
+
+    /// The same graph with an [`Op::TopK`] behind its output, for `--reveal top5`.
+    ///
+    /// # Errors
+    /// The output is not a vector of at least `k` entries.
+    pub fn with_top_k(&self, k: usize) -> Result<Self, ModelError> {
+        append(self.clone(), "top-k", Op::TopK { k })
     }
 }
 
@@ -72,10 +80,10 @@ fn check(graph: &Graph) -> Result<(), ModelError> {
     }
 }
 
-fn append_argmax(mut graph: Graph) -> Result<Graph, ModelError> {
+fn append(mut graph: Graph, name: &str, op: Op) -> Result<Graph, ModelError> {
     let x = graph.output;
-    let output = infer("argmax", &Op::Argmax, &[&graph.nodes[x].output], None)?;
-    graph.nodes.push(Node { name: "argmax".into(), op: Op::Argmax, inputs: vec![x], output });
+    let output = infer(name, &op, &[&graph.nodes[x].output], None)?;
+    graph.nodes.push(Node { name: name.into(), op, inputs: vec![x], output });
     graph.output = graph.nodes.len() - 1;
     graph.validate()?;
     Ok(graph)

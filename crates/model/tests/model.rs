@@ -86,6 +86,7 @@ fn pools_and_argmax() {
     assert_eq!(trace.values[1], [-5, 3]);
     assert_eq!(trace.output(), &[1]);
     assert_eq!(execute::argmax(&[4, 7, 7]), 1);
+    assert_eq!(execute::top_k(&[4, 7, -1, 7, 4], 4), [1, 3, 0, 4]);
 
     // Padding does not take part: the corner's window holds -5, -9, -7, -6 only.
     let mut b = GraphBuilder::new("padded", TensorType::signed([1, 2, 4], 8, 0));

@@ -94,6 +94,16 @@ impl Lowering<'_> {
                 let bits = node.output.bits + 1;
                 self.push(name, StepKind::Argmax { candidates, from: ring }, vec![x], 1, bits)
             }
+            Op::TopK { .. } => {
+                let x = self.operand(id, 0)?;
+                let candidates = graph.nodes[node.inputs[0]].output.len();
+                let bits = node.output.bits + 1;
+                if ring + bits > 62 {
+                    let reason = format!("{candidates} values of {ring} bits; use the class or the logits");
+                    return Err(PlanError::Unsupported { node: name.clone(), reason });
+                }
+                self.push(name, StepKind::TopK { candidates, from: ring }, vec![x], len, bits)
+            }
         };
         let value = self.extend_to_demand(id, value);
         self.values[id] = Some(value);

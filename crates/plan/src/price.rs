@@ -139,6 +139,9 @@ impl Step {
             StepKind::Saturate { from, window, .. } => cost::saturate(n, (*from, *window, ring), choice),
             StepKind::MaxPool(window) => cost::play(n, window.kernel * window.kernel, (ring, 0), choice),
             StepKind::Argmax { candidates, from } => cost::play(1, *candidates, (*from, ring), choice),
+            StepKind::TopK { candidates, from } => (0..self.len)
+                .map(|taken| cost::play(1, candidates - taken, (from + ring, 0), choice))
+                .collect(),
             StepKind::Reveal => message(Flow::Down(packed(n, u64::from(ring)))),
             StepKind::Input
             | StepKind::Reduce

@@ -82,7 +82,7 @@ impl Rings {
         }
         self.working.fill(widest);
         for (demand, node) in self.demand.iter_mut().zip(&graph.nodes) {
-            if !matches!(node.op, Op::Argmax) {
+            if !matches!(node.op, Op::Argmax | Op::TopK { .. }) {
                 *demand = widest;
             }
         }
@@ -156,7 +156,7 @@ impl Rings {
                 let (lo, hi) = operand(0);
                 ring_of(&[lo * area, hi * area + area / 2])
             }
-            Op::MaxPool { .. } | Op::Argmax => {
+            Op::MaxPool { .. } | Op::Argmax | Op::TopK { .. } => {
                 let (lo, hi) = operand(0);
                 ring_of(&[lo - hi, hi - lo, lo, hi])
             }

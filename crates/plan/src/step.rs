@@ -139,6 +139,17 @@ pub enum StepKind {
         /// Ring of the operand.
         from: u32,
     },
+    /// Indices of the `len` largest elements, largest first, the smaller index first of equals.
+    ///
+    /// With `x'_i = x_i 2^ring + (n - 1 - i)`, a local step, all are different and carry their
+    /// index. A tournament of compare-and-swap leaves the largest and, as a set, the others, among
+    /// which the next tournament is played.
+    TopK {
+        /// Candidates.
+        candidates: usize,
+        /// Ring of the operand.
+        from: u32,
+    },
     /// The server sends its share to the client.
     Reveal,
 }

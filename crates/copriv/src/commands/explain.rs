@@ -87,6 +87,7 @@ fn describe(kind: &StepKind) -> String {
         StepKind::SumPool(w) => format!("sum over {}x{} (local)", w.kernel, w.kernel),
         StepKind::MaxPool(w) => format!("maximum over {}x{}", w.kernel, w.kernel),
         StepKind::Argmax { candidates, .. } => format!("argmax of {candidates}"),
+        StepKind::TopK { candidates, .. } => format!("largest of {candidates}"),
         StepKind::Reveal => "reveal to the client".into(),
     }
 }
@@ -128,6 +129,7 @@ fn operator(op: &Op) -> String {
         }
         Op::Flatten => "flatten".into(),
         Op::Argmax => "argmax".into(),
+        Op::TopK { k } => format!("{k} largest"),
     }
 }
 

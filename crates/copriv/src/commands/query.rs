@@ -113,11 +113,13 @@ impl Images {
 }
 
 fn describe(graph: &Graph, reveal: Reveal, output: &[i64]) -> String {
-    let class = match reveal {
-        Reveal::Logits => execute::argmax(output),
-        Reveal::Class => output.first().map_or(0, |&v| v as usize),
-    };
-    graph.classes.get(class).cloned().unwrap_or_else(|| format!("class {class}"))
+    let name = |class: usize| graph.classes.get(class).cloned().unwrap_or_else(|| format!("class {class}"));
+    match reveal {
+        Reveal::Logits => name(execute::argmax(output)),
+        Reveal::Class | Reveal::Top5 => {
+            output.iter().map(|&v| name(v as usize)).collect::<Vec<_>>().join(", ")
+        }
+    }
 }
 
 fn lines_to(path: &Path) -> Result<Box<dyn Write>> {
