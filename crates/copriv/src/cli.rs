@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use copriv_infer2pc::{Reveal, Terms};
-use copriv_plan::{Flavour, Preset};
+use copriv_plan::{Flavour, Network, Objective, Preset};
 use copriv_train::weights::{self, Normalisation};
 use copriv_train::{Checkpoint, Dataset, TrainError};
 
@@ -48,6 +48,11 @@ pub enum Command {
     /// Reproduce the papers' tables: their figures beside this project's
     #[command(after_help = "Example: copriv reproduce tables --json tables.json")]
     Reproduce(Reproduce),
+    /// Price a model or a named architecture, layer by layer, under one preset or several
+    #[command(
+        after_help = "Example: copriv plan resnet32 --bits W4A6 --preset privquant,copriv,copriv-ng --net wan"
+    )]
+    Plan(Plan),
     /// Serve an integer model: the model owner's side
     #[command(after_help = "Example: copriv serve models/tiny --listen 127.0.0.1:7100")]
     Serve(Serve),
@@ -302,6 +307,51 @@ pub enum Reproduction {
 }
 
 #[derive(Args, Debug)]
+pub struct Plan {
+    /// Folder of an integer model, or the name of an architecture (resnet32, mbv2-w0.75, ...)
+    pub model: String,
+    /// Weight and activation bits of an architecture, W4A6 for example; without them CoPriv's fixed
+    /// point of 41 bits
+    #[arg(long, value_parser = bits)]
+    pub bits: Option<(u32, u32)>,
+    /// Whose protocols to price
+    #[arg(long = "preset", value_enum, value_delimiter = ',', default_value = "copriv-ng")]
+    pub presets: Vec<PresetArg>,
+    /// OT extension; the papers' presets have IKNP
+    #[arg(long, value_enum, default_value_t = OtArg::Auto)]
+    pub ot: OtArg,
+    /// What is made small
+    #[arg(long, value_enum, default_value_t = ObjectiveArg::Total)]
+    pub objective: ObjectiveArg,
+    /// Link that times are reckoned for
+    #[arg(long, value_enum, default_value_t = NetworkArg::Wan)]
+    pub net: NetworkArg,
+    /// Most weight bits that share a message; 0 for fresh OTs instead [default: 8]
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(0..=10))]
+    pub packing: Option<u32>,
+    /// Inferences of a session: they share its set-up, and with Ferret its iterations
+    #[arg(long, default_value_t = 32)]
+    pub inferences: u32,
+    /// Also write the tables as JSON; `-` is standard output
+    #[arg(long)]
+    pub json: Option<PathBuf>,
+}
+
+impl Plan {
+    /// The terms under which a preset is priced.
+    pub fn terms(&self, preset: PresetArg) -> TermsArgs {
+        TermsArgs {
+            preset,
+            ot: self.ot,
+            objective: self.objective,
+            net: self.net,
+            packing: self.packing,
+            ..TermsArgs::default()
+        }
+    }
+}
+
+#[derive(Args, Debug)]
 pub struct Serve {
     /// Folder of an integer model
     pub model: PathBuf,
@@ -344,10 +394,48 @@ pub struct TermsArgs {
     /// Whose protocols run: ours, or those of a paper, to compare with
     #[arg(long, value_enum, default_value_t = PresetArg::CoprivNg)]
     pub preset: PresetArg,
+    /// What is made small
+    #[arg(long, value_enum, default_value_t = ObjectiveArg::Total)]
+    pub objective: ObjectiveArg,
+    /// Link that latency is reckoned for
+    #[arg(long, value_enum, default_value_t = NetworkArg::Wan)]
+    pub net: NetworkArg,
     /// Most weight bits that share a message (2^K leaves are summed for it); 0 for fresh OTs
     /// instead [default: 8]
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(0..=10))]
     pub packing: Option<u32>,
+}
+
+/// Names of [`Objective`].
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum ObjectiveArg {
+    /// Bytes, offline and online
+    Total,
+    /// Bytes online, then all
+    Online,
+    /// Time, offline and online, on the link of `--net`
+    Latency,
+}
+
+/// Names of [`Network`].
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum NetworkArg {
+    /// 377 MB/s, 0.3 ms
+    Lan,
+    /// 200 Mbit/s, 13 ms
+    Wan,
+    /// 9 MB/s, 40 ms
+    Mobile,
+}
+
+impl From<NetworkArg> for Network {
+    fn from(arg: NetworkArg) -> Self {
+        match arg {
+            NetworkArg::Lan => Self::Lan,
+            NetworkArg::Wan => Self::Wan,
+            NetworkArg::Mobile => Self::Mobile,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -392,7 +480,14 @@ pub enum OtArg {
 
 impl Default for TermsArgs {
     fn default() -> Self {
-        Self { reveal: RevealArg::Logits, ot: OtArg::Auto, preset: PresetArg::CoprivNg, packing: None }
+        Self {
+            reveal: RevealArg::Logits,
+            ot: OtArg::Auto,
+            preset: PresetArg::CoprivNg,
+            objective: ObjectiveArg::Total,
+            net: NetworkArg::Wan,
+            packing: None,
+        }
     }
 }
 
@@ -412,6 +507,11 @@ impl From<TermsArgs> for Terms {
                 OtArg::Softspoken8 => Some(Flavour::SoftSpoken8),
                 OtArg::Ferret => Some(Flavour::Ferret),
             },
+            objective: match args.objective {
+                ObjectiveArg::Total => Objective::Total,
+                ObjectiveArg::Online => Objective::Online,
+                ObjectiveArg::Latency => Objective::Latency(args.net.into()),
+            },
             packing: args.packing,
             preset: match args.preset {
                 PresetArg::Cryptflow2 => Preset::Cryptflow2,
@@ -427,8 +527,13 @@ impl From<TermsArgs> for Terms {
 impl TermsArgs {
     /// The same as arguments of another process.
     pub fn to_args(self) -> Vec<String> {
-        let args =
-            [("--reveal", name(self.reveal)), ("--ot", name(self.ot)), ("--preset", name(self.preset))];
+        let args = [
+            ("--reveal", name(self.reveal)),
+            ("--ot", name(self.ot)),
+            ("--preset", name(self.preset)),
+            ("--objective", name(self.objective)),
+            ("--net", name(self.net)),
+        ];
         let packing = self.packing.map(|k| ("--packing", k.to_string()));
         args.into_iter().chain(packing).flat_map(|(flag, value)| [flag.to_owned(), value]).collect()
     }
@@ -436,6 +541,12 @@ impl TermsArgs {
 
 fn name(value: impl ValueEnum) -> String {
     value.to_possible_value().map_or(String::new(), |v| v.get_name().to_owned())
+}
+
+fn bits(text: &str) -> Result<(u32, u32), String> {
+    let widths = text.strip_prefix('W').and_then(|t| t.split_once('A'));
+    let widths = widths.and_then(|(w, a)| Some((w.parse().ok()?, a.parse().ok()?)));
+    widths.ok_or_else(|| "widths look like W4A6".to_owned())
 }
 
 fn share(text: &str) -> Result<f64, String> {

@@ -55,8 +55,16 @@ fn main() {
 
 /// A convolution with `c` filters, stride 1, same size, accumulators of the worst case.
 fn conv(h: usize, c: usize, r: usize, w: u32, a: u32, algorithm: Algorithm, method: Method) -> Product {
-    let geometry =
-        Geometry { channels: c, height: h, width: h, filters: c, kernel: r, stride: 1, pad: r / 2, groups: 1 };
+    let geometry = Geometry {
+        channels: c,
+        height: h,
+        width: h,
+        filters: c,
+        kernel: r,
+        stride: 1,
+        pad: r / 2,
+        groups: 1,
+    };
     let largest = geometry.fan_in() as u64 * (1 << (w - 1)) * ((1 << a) - 1);
     // Two's complement; the negative extreme may be a power of two itself.
     let ring = 1 + u64::BITS - (largest - 1).leading_zeros();

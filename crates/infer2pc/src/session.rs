@@ -18,7 +18,7 @@ use copriv_ot::{Channel, Role};
 use copriv_plan::baseline::KEY_OTS;
 use copriv_plan::ot::{Choices, OtMeter, Ots};
 use copriv_plan::traffic::Meter;
-use copriv_plan::{Choice, Flavour, Flow, Plan, Prediction, Preset, Traffic};
+use copriv_plan::{Choice, Flavour, Flow, Objective, Plan, Prediction, Preset, Traffic};
 use rand::make_rng;
 use rand::rngs::StdRng;
 use serde::{Deserialize, Serialize};
@@ -67,6 +67,8 @@ pub struct Terms {
     pub flavour: Option<Flavour>,
     /// Whose protocols run.
     pub preset: Preset,
+    /// What is made small.
+    pub objective: Objective,
     /// Most weight bits of a packed VOLE's group; `None` for the default.
     pub packing: Option<u32>,
 }
@@ -83,7 +85,13 @@ impl Terms {
         let mut best: Option<(u64, Plan)> = None;
         for flavour in candidates.filter(|f| self.flavour.is_none_or(|wanted| wanted == *f)) {
             let packing = self.packing.unwrap_or(Choice::default().packing);
-            let choice = Choice { flavour, preset: self.preset, packing, session: inferences };
+            let choice = Choice {
+                flavour,
+                preset: self.preset,
+                objective: self.objective,
+                packing,
+                session: inferences,
+            };
             let plan = plan_for(graph, self.reveal, choice)?;
             let setup = predict_setup(graph, &plan)?;
             let bytes = setup.bytes() + plan.predict_session(u64::from(inferences).min(FEW)).total_bytes();

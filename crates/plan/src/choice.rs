@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::network::Objective;
 use crate::ot::Flavour;
 
 /// Whose protocols run. Every one is executable and gives the same results bit for bit; they
@@ -29,6 +30,8 @@ pub struct Choice {
     pub flavour: Flavour,
     /// Whose protocols run.
     pub preset: Preset,
+    /// What is made small.
+    pub objective: Objective,
     /// Most weight bits of a packed VOLE's group, 1..=10; 0 for fresh OTs instead.
     pub packing: u32,
     /// Inferences that share the set-up of packed VOLE.
@@ -37,7 +40,13 @@ pub struct Choice {
 
 impl Default for Choice {
     fn default() -> Self {
-        Self { flavour: Flavour::default(), preset: Preset::default(), packing: 8, session: 1000 }
+        Self {
+            flavour: Flavour::default(),
+            preset: Preset::default(),
+            objective: Objective::default(),
+            packing: 8,
+            session: 1000,
+        }
     }
 }
 
@@ -82,21 +91,23 @@ impl Preset {
 
 impl Choice {
     /// Bytes of [`Self::to_bytes`].
-    pub const BYTES: usize = 7;
+    pub const BYTES: usize = 8;
 
     /// For the handshake.
     pub fn to_bytes(self) -> [u8; Self::BYTES] {
         let [a, b, c, d] = self.session.to_le_bytes();
-        [self.flavour as u8, self.preset as u8, self.packing as u8, a, b, c, d]
+        let objective = Objective::ALL.iter().position(|o| *o == self.objective).unwrap_or(0);
+        [self.flavour as u8, self.preset as u8, objective as u8, self.packing as u8, a, b, c, d]
     }
 
     /// The choice of [`Self::to_bytes`]; `None` if there is none such.
-    pub fn from_bytes([flavour, preset, packing, a, b, c, d]: [u8; Self::BYTES]) -> Option<Self> {
+    pub fn from_bytes([flavour, preset, objective, packing, a, b, c, d]: [u8; Self::BYTES]) -> Option<Self> {
         let flavour = *Flavour::ALL.get(usize::from(flavour))?;
         let preset = *Preset::ALL.get(usize::from(preset))?;
+        let objective = *Objective::ALL.get(usize::from(objective))?;
         let (packing, session) = (u32::from(packing), u32::from_le_bytes([a, b, c, d]));
         let known = preset.flavours().contains(&flavour) && packing <= 10;
-        known.then_some(Self { flavour, preset, packing, session })
+        known.then_some(Self { flavour, preset, objective, packing, session })
     }
 }
 

@@ -4,6 +4,7 @@ mod demo;
 mod eval;
 mod explain;
 mod export;
+mod plan;
 mod private_eval;
 mod prune;
 mod query;
@@ -26,6 +27,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::PrivateEval(args) => private_eval::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Reproduce(args) => reproduce::run(&args),
+        Command::Plan(args) => plan::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Query(args) => query::run(&args),
     }

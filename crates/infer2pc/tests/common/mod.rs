@@ -14,7 +14,7 @@ use rand::{RngExt, SeedableRng};
 
 /// The choice of operator tests: its set-up is the quickest.
 pub const CHOICE: Choice =
-    Choice { flavour: Flavour::Iknp, preset: Preset::CoprivNg, packing: 8, session: 1000 };
+    Choice { flavour: Flavour::Iknp, preset: Preset::CoprivNg, objective: Objective::Total, packing: 8, session: 1000 };
 
 /// The operators of the literature.
 pub const SIRNN: Choice = Choice { preset: Preset::Sirnn, ..CHOICE };

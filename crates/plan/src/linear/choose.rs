@@ -2,6 +2,7 @@
 
 use super::{Algorithm, InputOts, Method, Product, Side, WeightOts, packed};
 use crate::choice::{Choice, Preset};
+use crate::network::Objective;
 use crate::ot::Ots;
 
 /// Bytes of a candidate, an inference.
@@ -57,7 +58,7 @@ impl Product {
             Preset::Copriv | Preset::CoprivNg if scalable => Algorithm::candidates(&self.geometry),
             _ => vec![Algorithm::Direct],
         };
-        let mut best: Option<(f64, Self)> = None;
+        let mut best: Option<([f64; 2], Self)> = None;
         for algorithm in algorithms {
             for method in methods(choice) {
                 let mut candidate = Self { algorithm, method, ..self.clone() };
@@ -70,11 +71,16 @@ impl Product {
                     continue;
                 }
                 let cost = candidate.cost(choice);
-                let bytes = cost.offline
-                    + cost.setup / f64::from(choice.session.max(1))
-                    + consumers(algorithm.extra_bits());
-                if best.as_ref().is_none_or(|(least, _)| bytes < *least) {
-                    best = Some((bytes, candidate));
+                let setup = cost.setup / f64::from(choice.session.max(1));
+                let behind = consumers(algorithm.extra_bits());
+                let total = cost.offline + setup + behind;
+                let score = match choice.objective {
+                    Objective::Total => [total, 0.0],
+                    Objective::Online => [behind, total],
+                    Objective::Latency(network) => [network.overlapped(total, cost.blocks), total],
+                };
+                if best.as_ref().is_none_or(|(least, _)| score < *least) {
+                    best = Some((score, candidate));
                 }
             }
         }
