@@ -1,6 +1,6 @@
 //! Which algorithm and method a linear layer gets: all of them priced, the cheapest taken.
 
-use super::{Algorithm, InputOts, Method, Product, Side, WeightOts, packed};
+use super::{Algorithm, Form, Method, Product, Side, WeightOts, cot, packed};
 use crate::choice::{Choice, Preset};
 use crate::network::Objective;
 use crate::ot::Ots;
@@ -19,7 +19,10 @@ pub struct Cost {
 impl Product {
     /// What its method costs; without the online message, which is the same for all.
     pub fn cost(&self, choice: Choice) -> Cost {
-        let form = self.form();
+        self.cost_of(&self.form(), choice)
+    }
+
+    fn cost_of(&self, form: &Form, choice: Choice) -> Cost {
         let fresh = |ots: Ots, bytes: u64| {
             let n = (ots.server_sends + ots.client_sends) as f64;
             let offline = bytes as f64 + n * choice.flavour.millibits() as f64 / 8000.0;
@@ -28,22 +31,22 @@ impl Product {
         };
         match self.method {
             Method::Cot { receiver: Side::Server } => {
-                let all = WeightOts::new(self, &form);
+                let all = WeightOts::new(self, form);
                 fresh(all.ots(), all.message_bytes())
             }
             Method::Cot { receiver: Side::Client } => {
-                let all = InputOts::new(self, &form);
-                fresh(all.ots(), all.total_message_bytes())
+                let (ots, bytes) = cot::input_totals(self, form);
+                fresh(Ots::from_server(ots), bytes)
             }
             Method::Packed { .. } => {
-                let trees = packed::trees(self, &form);
+                let trees = packed::trees(self, form);
                 let levels = |f: fn(f64) -> f64| trees.iter().map(|&(d, n)| f(f64::from(d)) * n as f64).sum();
                 Cost {
-                    offline: packed::message_bytes(self, &form) as f64,
+                    offline: packed::message_bytes(self, form) as f64,
                     // A correlated OT a level (two bytes of SoftSpoken8, a bit of choice), a sum a
                     // level but the first.
                     setup: levels(|depth| 2.125 * depth + 16.0 * (depth - 1.0)),
-                    blocks: packed::blocks(self, &form),
+                    blocks: packed::blocks(self, form),
                 }
             }
         }
@@ -60,19 +63,21 @@ impl Product {
         };
         let mut best: Option<([f64; 2], Self)> = None;
         for algorithm in algorithms {
+            let mut candidate = Self { algorithm, ..self.clone() };
+            if candidate.output_ring() > MAX_RING {
+                continue;
+            }
+            if matches!(choice.preset, Preset::Cryptflow2 | Preset::Copriv) {
+                // Their weights are ring elements.
+                candidate.weight_bits = self.ring;
+                candidate.ternary = false;
+            }
+            let form = candidate.form();
+            let behind = consumers(algorithm.extra_bits());
             for method in methods(choice) {
-                let mut candidate = Self { algorithm, method, ..self.clone() };
-                if matches!(choice.preset, Preset::Cryptflow2 | Preset::Copriv) {
-                    // Their weights are ring elements.
-                    candidate.weight_bits = self.ring;
-                    candidate.ternary = false;
-                }
-                if candidate.output_ring() > MAX_RING {
-                    continue;
-                }
-                let cost = candidate.cost(choice);
+                candidate.method = method;
+                let cost = candidate.cost_of(&form, choice);
                 let setup = cost.setup / f64::from(choice.session.max(1));
-                let behind = consumers(algorithm.extra_bits());
                 let total = cost.offline + setup + behind;
                 let score = match choice.objective {
                     Objective::Total => [total, 0.0],
@@ -80,7 +85,7 @@ impl Product {
                     Objective::Latency(network) => [network.overlapped(total, cost.blocks), total],
                 };
                 if best.as_ref().is_none_or(|(least, _)| score < *least) {
-                    best = Some((score, candidate));
+                    best = Some((score, candidate.clone()));
                 }
             }
         }

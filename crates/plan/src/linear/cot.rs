@@ -114,6 +114,33 @@ impl<'a> WeightOts<'a> {
     }
 }
 
+/// OTs and message bytes of [`InputOts`], without making its lists.
+pub(super) fn input_totals(product: &Product, form: &Form) -> (u64, u64) {
+    let shift = product.channel_shifts.iter().copied().min().unwrap_or(0);
+    let mut uses = vec![0u64; form.plane_entries()];
+    let mut zeros = vec![u32::MAX; form.planes.len()];
+    for tap in &form.taps {
+        let start = form.plane_start(tap.plane);
+        zeros[tap.plane] = zeros[tap.plane].min(tap.zeros());
+        for run in &tap.runs {
+            uses[start + run.from..][..run.len].iter_mut().for_each(|n| *n += 1);
+        }
+    }
+    let (mut ots, mut bytes, mut rest) = (0, 0, &uses[..]);
+    for (&len, &zeros) in form.planes.iter().zip(&zeros) {
+        let width = u64::from(product.output_ring().saturating_sub(zeros.saturating_add(shift)));
+        let (plane, later) = rest.split_at(len);
+        rest = later;
+        for n in plane.iter().filter(|n| **n > 0) {
+            ots += width;
+            let entries = n * product.filters_per_group() as u64;
+            bytes += (entries * width * (width + 1) / 2).div_ceil(8);
+        }
+    }
+    let channels = product.geometry.channels as u64;
+    (channels * ots, channels * bytes)
+}
+
 /// The client's mask is the choice.
 #[derive(Clone, Debug)]
 pub struct InputOts<'a> {
@@ -182,14 +209,8 @@ impl<'a> InputOts<'a> {
         chunks
     }
 
-    pub(super) fn total_message_bytes(&self) -> u64 {
-        let channel: u64 = (0..self.uses.len()).map(|e| self.message_bytes(e)).sum();
-        self.product.geometry.channels as u64 * channel
-    }
-
     pub(super) fn ots(&self) -> Ots {
-        let widths = (0..self.uses.len()).map(|e| u64::from(self.width(e)));
-        Ots::from_server(self.product.geometry.channels as u64 * widths.sum::<u64>())
+        Ots::from_server(input_totals(self.product, self.form).0)
     }
 
     /// For each chunk the extension, then the correlated messages.
