@@ -335,6 +335,9 @@ pub struct Plan {
     /// Also write the tables as JSON; `-` is standard output
     #[arg(long)]
     pub json: Option<PathBuf>,
+    /// Also draw the bytes of every layer into this folder, one SVG a preset
+    #[arg(long, value_name = "FOLDER")]
+    pub svg: Option<PathBuf>,
 }
 
 impl Plan {

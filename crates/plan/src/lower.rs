@@ -4,7 +4,7 @@ use copriv_model::kernel::Geometry;
 use copriv_model::{Graph, NodeId, Op};
 
 use crate::choice::Choice;
-use crate::linear::{Algorithm, Method, Product, Side};
+use crate::linear::{Algorithm, Method, Product, Side, Tile};
 use crate::rings::Rings;
 use crate::step::{Plan, Step, StepId, StepKind, Window};
 use crate::{PlanError, rings};
@@ -20,6 +20,7 @@ pub(crate) fn lower(graph: &Graph, choice: Choice) -> Result<Plan, PlanError> {
         steps: Vec::new(),
         values: vec![None; nodes],
         scaled: vec![0; nodes],
+        chosen: Vec::new(),
     };
     for id in 0..graph.nodes.len() {
         if !lowering.rings.fused[id] {
@@ -39,6 +40,8 @@ struct Lowering<'a> {
     values: Vec<Option<StepId>>,
     /// Extra bits at the low end of each node's value, which Winograd leaves and a requantisation drops.
     scaled: Vec<u32>,
+    /// Products chosen before, by layer, whether it may be scaled, and what each tile costs behind it.
+    chosen: Vec<((Product, bool, [f64; 3]), Product)>,
 }
 
 impl Lowering<'_> {
@@ -229,7 +232,7 @@ impl Lowering<'_> {
     }
 
     /// The product of a linear layer, by the cheapest algorithm and method.
-    fn product(&self, id: NodeId, ring: u32) -> Result<Product, PlanError> {
+    fn product(&mut self, id: NodeId, ring: u32) -> Result<Product, PlanError> {
         let node = &self.graph.nodes[id];
         let input = &self.graph.nodes[node.inputs[0]].output;
         let unsupported =
@@ -250,8 +253,20 @@ impl Lowering<'_> {
             let truncations = requants.iter().flatten();
             truncations.map(|&(id, shift)| self.truncation_bytes(id, shift, extra)).sum()
         };
-        let plain = price(0);
-        Ok(product.choose(self.choice, scalable, |extra| price(extra) - plain))
+        let behind = Tile::ALL.map(|tile| price(tile.extra_bits()) - price(0));
+        // Networks repeat their layers.
+        let key = (product, scalable, behind);
+        if let Some((_, chosen)) = self.chosen.iter().find(|(known, _)| *known == key) {
+            return Ok(chosen.clone());
+        }
+        let chosen = key.0.clone().choose(self.choice, scalable, |algorithm| match algorithm {
+            Algorithm::Direct => 0.0,
+            Algorithm::Winograd(tile) => {
+                Tile::ALL.iter().zip(behind).find(|(t, _)| **t == tile).map_or(0.0, |(_, b)| b)
+            }
+        });
+        self.chosen.push((key, chosen.clone()));
+        Ok(chosen)
     }
 
     /// Bytes of the truncation of requantisation `id` with so many extra bits.

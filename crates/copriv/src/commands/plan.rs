@@ -7,14 +7,15 @@ use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, Table};
 use copriv_infer2pc::Terms;
 use copriv_infer2pc::session::predict_setup;
-use copriv_model::{Graph, file};
+use copriv_model::Graph;
+use copriv_model::file::{self, write_whole};
 use copriv_plan::architectures::{self, Bits, Numbers};
 use copriv_plan::linear::{Algorithm, Method, Product, Side, Tile};
 use copriv_plan::{LayerPrice, Network, Plan, StepKind, Traffic};
 use serde::Serialize;
 
 use crate::cli;
-use crate::report::write_json;
+use crate::report::{chart, write_json};
 
 /// A model under one preset.
 #[derive(Serialize)]
@@ -51,9 +52,25 @@ pub fn run(args: &cli::Plan) -> Result<()> {
     if let Some(path) = &args.json {
         write_json(&all, path)?;
     }
+    if let Some(folder) = &args.svg {
+        draw(&graph.name, &all, folder)?;
+    }
     if args.json.as_deref() != Some(Path::new("-")) {
         say!("{}: means of {} inferences a session", graph.name, args.inferences);
         say!("{}\n{}", layers(&all), totals(&all, network));
+    }
+    Ok(())
+}
+
+/// One picture a preset, on a common axis.
+fn draw(name: &str, all: &[Priced], folder: &Path) -> Result<()> {
+    let bars = |p: &Priced| p.layers.iter().map(|l| chart::Bar::from(&l.price)).collect::<Vec<_>>();
+    let axis = all.iter().flat_map(bars).map(|bar| bar.bytes()).max();
+    std::fs::create_dir_all(folder).with_context(|| format!("{}", folder.display()))?;
+    for priced in all {
+        let svg = chart::stacked(&format!("{name}, {}", priced.preset), &bars(priced), axis)?;
+        let path = folder.join(format!("{name}-{}.svg", priced.preset));
+        write_whole(&path, svg.as_bytes())?;
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! What a person or a program reads at the end: tables, JSON, a page with charts.
 
-mod chart;
+pub mod chart;
 mod html;
 mod table;
 

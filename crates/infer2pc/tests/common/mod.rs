@@ -8,13 +8,18 @@ use copriv_infer2pc::{Channel, OtStock, Party, Role};
 use copriv_model::kernel::mask;
 use copriv_plan::ot::{Choices, Flavour, OtMeter};
 use copriv_plan::traffic::{Meter, Traffic};
-use copriv_plan::{Choice, Preset, Step};
+use copriv_plan::{Choice, Objective, Preset, Step};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 /// The choice of operator tests: its set-up is the quickest.
-pub const CHOICE: Choice =
-    Choice { flavour: Flavour::Iknp, preset: Preset::CoprivNg, objective: Objective::Total, packing: 8, session: 1000 };
+pub const CHOICE: Choice = Choice {
+    flavour: Flavour::Iknp,
+    preset: Preset::CoprivNg,
+    objective: Objective::Total,
+    packing: 8,
+    session: 1000,
+};
 
 /// The operators of the literature.
 pub const SIRNN: Choice = Choice { preset: Preset::Sirnn, ..CHOICE };

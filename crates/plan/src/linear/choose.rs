@@ -54,9 +54,9 @@ impl Product {
 
     /// The cheapest algorithm and method for this layer under `choice`.
     ///
-    /// Where the result may be a multiple of the layer's (`scalable`), `consumers(e)` are the bytes
-    /// that `e` extra bits cost behind it.
-    pub(crate) fn choose(self, choice: Choice, scalable: bool, consumers: impl Fn(u32) -> f64) -> Self {
+    /// Where the result may be a multiple of the layer's (`scalable`), `behind` are the bytes that an
+    /// algorithm's extra bits cost until a requantisation has dropped them.
+    pub(crate) fn choose(self, choice: Choice, scalable: bool, behind: impl Fn(Algorithm) -> f64) -> Self {
         let algorithms = match choice.preset {
             Preset::Copriv | Preset::CoprivNg if scalable => Algorithm::candidates(&self.geometry),
             _ => vec![Algorithm::Direct],
@@ -73,7 +73,7 @@ impl Product {
                 candidate.ternary = false;
             }
             let form = candidate.form();
-            let behind = consumers(algorithm.extra_bits());
+            let behind = behind(algorithm);
             for method in methods(choice) {
                 candidate.method = method;
                 let cost = candidate.cost_of(&form, choice);
