@@ -343,12 +343,26 @@ pub(crate) fn leaves(layer: &Product, weights: &LayerWeights) -> Result<Vec<u16>
 /// The depths of the trees of a layer, one a group.
 pub(crate) fn depths(layer: &Product, depths: &mut Depths) -> Result<()> {
     let form = layer.form();
-    each_plane(layer, &form, |_, plane| {
-        for group in &plane.groups {
-            depths.push(1, radices(plane, group)?.depth())?;
+    let per_group = layer.geometry.channels_per_group();
+    for part in 0..layer.geometry.groups {
+        // The same for each of its channels.
+        let mut sizes: Vec<(usize, u32)> = Vec::new();
+        for plane in (0..form.planes.len()).map(|p| PlaneGroups::new(layer, &form, p, part)) {
+            for group in &plane.groups {
+                let depth = plane.depth(group);
+                match sizes.last_mut() {
+                    Some((n, same)) if *same == depth => *n += 1,
+                    _ => sizes.push((1, depth)),
+                }
+            }
         }
-        Ok(())
-    })
+        for _ in 0..per_group {
+            for &(n, depth) in &sizes {
+                depths.push(n, depth)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Calls `f(channel, plane)` in the order in which groups are used.

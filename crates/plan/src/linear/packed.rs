@@ -80,6 +80,11 @@ impl PlaneGroups {
         Self { len: form.planes[plane], radix, digits, groups }
     }
 
+    /// Depth of a group's tree.
+    pub fn depth(&self, group: &Group) -> u32 {
+        depth(self.radix, group.digits.len()) as u32
+    }
+
     /// The digit's value in a weight.
     pub fn value(&self, tap: &Tap, digit: &Digit, v: i64) -> u16 {
         let offset = v.wrapping_sub(tap.range.0) as u64;
