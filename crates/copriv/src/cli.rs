@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use copriv_infer2pc::{Reveal, Terms};
-use copriv_plan::{Flavour, Network, Objective, Preset};
+use copriv_plan::network::Network as Link;
+use copriv_plan::{Flavour, Objective, Preset};
 use copriv_train::weights::{self, Normalisation};
 use copriv_train::{Checkpoint, Dataset, TrainError};
 
@@ -420,7 +421,7 @@ pub enum ObjectiveArg {
     Latency,
 }
 
-/// Names of [`Network`].
+/// Names of [`Link`].
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum NetworkArg {
     /// 377 MB/s, 0.3 ms
@@ -431,7 +432,7 @@ pub enum NetworkArg {
     Mobile,
 }
 
-impl From<NetworkArg> for Network {
+impl From<NetworkArg> for Link {
     fn from(arg: NetworkArg) -> Self {
         match arg {
             NetworkArg::Lan => Self::Lan,

@@ -31,6 +31,9 @@ pub(crate) fn lower(graph: &Graph, choice: Choice) -> Result<Plan, PlanError> {
     Ok(Plan { choice, steps: lowering.steps, values: lowering.values, scaled: lowering.scaled })
 }
 
+/// A linear layer, whether its result may be scaled, and what each tile then costs behind it.
+type Layer = (Product, bool, [f64; 3]);
+
 struct Lowering<'a> {
     graph: &'a Graph,
     choice: Choice,
@@ -40,8 +43,8 @@ struct Lowering<'a> {
     values: Vec<Option<StepId>>,
     /// Extra bits at the low end of each node's value, which Winograd leaves and a requantisation drops.
     scaled: Vec<u32>,
-    /// Products chosen before, by layer, whether it may be scaled, and what each tile costs behind it.
-    chosen: Vec<((Product, bool, [f64; 3]), Product)>,
+    /// Products chosen before.
+    chosen: Vec<(Layer, Product)>,
 }
 
 impl Lowering<'_> {
