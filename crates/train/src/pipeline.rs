@@ -33,6 +33,8 @@ pub struct TrainConfig {
     pub weights: Option<PathBuf>,
     /// How these want their pixels.
     pub normalisation: Option<Normalisation>,
+    /// Train on an even sample of so many training images only.
+    pub images: Option<usize>,
     /// Seed of everything random.
     pub seed: u64,
 }
@@ -46,6 +48,7 @@ impl Default for TrainConfig {
             teacher: None,
             weights: None,
             normalisation: None,
+            images: None,
             seed: 0,
         }
     }
@@ -131,6 +134,7 @@ pub fn train(
         Some(file) => weights::import(file, &config.arch, data, config.normalisation.as_ref())?,
         None => untrained(&config.arch, data, config.seed)?,
     };
+    let sampled = config.images.map(|n| Dataset { train: data.train.sample(n), ..data.clone() });
     let teacher = config.teacher.as_deref().map(Checkpoint::load).transpose()?;
     let job = Job {
         label: "train",
@@ -141,7 +145,7 @@ pub fn train(
         keep_best: false,
         seed: config.seed,
     };
-    fit(job, data, progress)
+    fit(job, sampled.as_ref().unwrap_or(data), progress)
 }
 
 /// The network that training starts from.

@@ -1,15 +1,19 @@
 //! The fake-quantised network and the integer executor say the same.
 
+mod common;
+
 use std::path::Path;
 
+use burn::tensor::{Device, Tensor};
+use common::{noise, random_network};
 use copriv_model::execute;
-use copriv_train::data::{self, Images};
-use copriv_train::net::Array;
+use copriv_train::data::{self, Images, PixelScale};
+use copriv_train::net::{Arch, Array, Graph, Network, Node, Op, Pass, Weights};
 use copriv_train::quant::{QuantConfig, calibrate};
-use copriv_train::rewrite::drop_rectifiers;
+use copriv_train::rewrite::{drop_rectifiers, fold_graph, merge_graph, mergeable};
 use copriv_train::{
-    Checkpoint, Dataset, Merge, Stage, evaluate, integer_graph, integer_logits, integer_model, merge,
-    untrained,
+    Checkpoint, Dataset, Merge, Recipe, Silent, Stage, TrainConfig, evaluate, integer_graph, integer_logits,
+    integer_model, merge, structure, train, untrained,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -19,20 +23,8 @@ fn embedded() -> Dataset {
 }
 
 /// A network whose norms and biases are not trivial, its blocks pruned where `keep` says so.
-fn random_network(arch: &str, data: &Dataset, keep: impl Fn(usize) -> bool, seed: u64) -> Checkpoint {
-    let mut checkpoint = untrained(arch, data, seed).unwrap();
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let names: Vec<String> = checkpoint.weights.iter().map(|(name, _)| name.to_owned()).collect();
-    for name in names {
-        let Array { shape, mut data } = checkpoint.weights.get(&name).unwrap().clone();
-        let range = match name.rsplit('.').next() {
-            Some("gamma" | "var") => 0.5..1.5,
-            Some("beta" | "mean" | "bias") => -0.3..0.3,
-            _ => continue,
-        };
-        data.iter_mut().for_each(|v| *v = rng.random_range(range.clone()));
-        checkpoint.weights.insert(&name, Array::new(shape, data));
-    }
+fn pruned(arch: &str, data: &Dataset, keep: impl Fn(usize) -> bool, seed: u64) -> Checkpoint {
+    let checkpoint = random_network(arch, data, seed);
     let keep: Vec<bool> = (0..checkpoint.graph.blocks.len()).map(keep).collect();
     let graph = drop_rectifiers(&checkpoint.graph, &keep).unwrap();
     Checkpoint { stage: Stage::Pruned, graph, ..checkpoint }
@@ -62,7 +54,7 @@ fn fake_quantised_and_integer_logits_are_equal_on_real_images() {
     let data = embedded();
     let images = data.validation.sample(200);
     for (how, seed) in [(Merge::None, 1), (Merge::All, 2), (Merge::Only(vec!["block2".into()]), 3)] {
-        let start = random_network("mbv2-tiny", &data, |block| block % 2 == 0, seed);
+        let start = pruned("mbv2-tiny", &data, |block| block % 2 == 0, seed);
         for bits in [(8, 8), (4, 6), (6, 4)] {
             let config = QuantConfig { weight_bits: bits.0, act_bits: bits.1, ..QuantConfig::default() };
             let quantised = quantise(&start, &how, &data, &config);
@@ -80,7 +72,7 @@ fn random_pixels_and_tight_accumulators_change_nothing() {
     let mut rng = ChaCha8Rng::seed_from_u64(4);
     let mut images = data.validation.sample(100);
     images.pixels.iter_mut().for_each(|p| *p = rng.random());
-    let start = random_network("mbv2-tiny", &data, |block| block > 3, 5);
+    let start = pruned("mbv2-tiny", &data, |block| block > 3, 5);
     let config = QuantConfig { tight_accumulators: true, ..QuantConfig::default() };
     let quantised = quantise(&start, &Merge::All, &data, &config);
     assert_eq!(agreement(&quantised, &images, &config), (1.0, 1.0));
@@ -91,28 +83,80 @@ fn random_pixels_and_tight_accumulators_change_nothing() {
     assert!(bits(&config) < bits(&QuantConfig::default()), "tight accumulators are narrower");
 }
 
+/// Every kind of network, with both stems: what the trainer computes is what the executor does.
 #[test]
-fn signed_colour_input_at_a_small_width() {
-    let mut rng = ChaCha8Rng::seed_from_u64(7);
-    let mut image = |n: usize| Images {
-        channels: 3,
-        side: 32,
-        pixels: (0..n * 3072).map(|_| rng.random()).collect(),
-        labels: vec![0; n],
+fn every_architecture_is_exact_on_colour_images() {
+    for (arch, side) in
+        [("mbv2-w0.1", 32), ("mbv2-w0.1", 72), ("resnet20", 16), ("resnet20a", 16), ("minionn", 8)]
+    {
+        let data = noise(side, 4, 7);
+        let start = pruned(arch, &data, |block| block % 3 == 0, 8);
+        let config = QuantConfig { act_bits: 8, ..QuantConfig::default() };
+        let quantised = quantise(&start, &Merge::All, &data, &config);
+        let (predictions, _) = agreement(&quantised, &data.test, &config);
+        assert_eq!(predictions, 1.0, "{arch} {side}");
+    }
+}
+
+/// The large ones: what they will be as integers, with the blocks freed that can be merged.
+#[test]
+fn large_networks_lower_too() {
+    for (arch, side, merged) in [("resnet18", 224, 0), ("resnet50", 224, 12), ("mbv2-w1", 224, 17)] {
+        let graph = Arch::parse(arch).unwrap().build([3, side, side], 1000).unwrap();
+        let mergeable = mergeable(&graph).unwrap();
+        assert_eq!(mergeable.iter().filter(|m| **m).count(), merged, "{arch}");
+        let free = drop_rectifiers(&fold_graph(&graph), &vec![false; graph.blocks.len()]).unwrap();
+        let free = merge_graph(&free, &mergeable).unwrap();
+        for graph in [&graph, &free] {
+            let classes: Vec<String> = (0..1000).map(|i| i.to_string()).collect();
+            let pixels = PixelScale { offset: 128, scale_log2: -6 };
+            let integers = structure(graph, &classes, pixels, &QuantConfig::default()).unwrap();
+            assert_eq!(integers.output_type().shape, [1000, 1, 1]);
+        }
+    }
+}
+
+/// A step through every operator: the gradient arrives at the first layer and is finite.
+#[test]
+fn every_operator_passes_gradients() {
+    for (arch, side) in [("resnet20a", 16), ("minionn", 8), ("mbv2-w0.1", 66)] {
+        let data = noise(side, 4, 3);
+        let start = untrained(arch, &data, 1).unwrap();
+        let recipe = Recipe { epochs: 1, batch: 4, warmup: 0.0, weight_decay: 0.0, ..Recipe::default() };
+        let config = TrainConfig { arch: arch.to_owned(), recipe, seed: 1, ..TrainConfig::default() };
+        let trained = train(&config, &data, &mut Silent).unwrap();
+        assert!(trained.weights.is_finite(), "{arch}");
+        let first = start.graph.nodes.iter().find(|n| matches!(n.op, Op::Conv(_))).unwrap();
+        let weight = |c: &Checkpoint| c.weights.of(&first.name, "weight").unwrap().clone();
+        assert_ne!(weight(&start), weight(&trained), "{arch}");
+    }
+}
+
+/// The padded maximum and its gradient, by hand.
+#[test]
+fn a_padded_maximum_ignores_its_padding() {
+    let node = |name: &str, op, inputs| Node { name: name.into(), op, inputs };
+    let graph = Graph {
+        arch: "pool".into(),
+        nodes: vec![
+            node("input", Op::Input { shape: [1, 3, 3] }, vec![]),
+            node("pool", Op::MaxPool { kernel: 3, stride: 2, pad: 1 }, vec![0]),
+            node("classifier", Op::Linear { in_features: 4, out_features: 1 }, vec![1]),
+        ],
+        blocks: vec![],
     };
-    let data = Dataset {
-        name: "noise".into(),
-        classes: (0..5).map(|i| i.to_string()).collect(),
-        pixels: data::PixelScale { offset: 128, scale_log2: -6 },
-        train: image(64),
-        validation: image(8),
-        test: image(8),
-    };
-    let start = random_network("mbv2-w0.1", &data, |block| block % 3 == 0, 8);
-    let config = QuantConfig::default();
-    let quantised = quantise(&start, &Merge::All, &data, &config);
-    let (predictions, _) = agreement(&quantised, &data.test, &config);
-    assert_eq!(predictions, 1.0);
+    let mut weights = Weights::default();
+    weights.insert("classifier.weight", Array::new([1, 4], vec![1.0, 10.0, 100.0, 1000.0]));
+    weights.insert("classifier.bias", Array::new([1], vec![0.0]));
+    let device = Device::flex().autodiff();
+    let network = Network::new(&graph, &weights, &device).unwrap();
+    let image = [[-1.0f32, -2.0, -3.0], [-4.0, -5.0, -6.0], [-7.0, -8.0, -9.0]];
+    let x = Tensor::<4>::from_floats([[image]], &device).require_grad();
+    let y = network.forward(x.clone(), &mut Pass::default());
+    assert_eq!(y.clone().into_scalar::<f32>(), -1.0 - 20.0 - 400.0 - 5000.0);
+    let gradients = y.sum().backward();
+    let gradient = x.grad(&gradients).unwrap().into_data().try_into_vec::<f32>().unwrap();
+    assert_eq!(gradient, [1.0, 10.0, 0.0, 100.0, 1000.0, 0.0, 0.0, 0.0, 0.0]);
 }
 
 #[test]
@@ -120,7 +164,7 @@ fn the_structure_is_known_before_training() {
     let data = embedded();
     let config = QuantConfig::default();
     for how in [Merge::None, Merge::All] {
-        let start = random_network("mbv2-tiny", &data, |block| block % 2 == 1, 9);
+        let start = pruned("mbv2-tiny", &data, |block| block % 2 == 1, 9);
         let float = merge(&start, &how).unwrap();
         let planned = integer_graph(&float, &config).unwrap();
         let real = integer_model(&quantise(&start, &how, &data, &config), &config).unwrap().graph;

@@ -1,53 +1,16 @@
 //! Weights from and to PyTorch.
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use copriv_train::data::{self, Dataset, Images};
+use common::{noise, random_network};
 use copriv_train::net::{Bias, Op};
 use copriv_train::weights::{self, Normalisation};
-use copriv_train::{Checkpoint, evaluate, untrained};
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
+use copriv_train::{evaluate, untrained};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-
-/// Random colour images in ten classes.
-fn noise(side: usize, n: usize, seed: u64) -> Dataset {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut images = |n: usize| Images {
-        channels: 3,
-        side,
-        pixels: (0..n * 3 * side * side).map(|_| rng.random()).collect(),
-        labels: vec![0; n],
-    };
-    Dataset {
-        name: "noise".into(),
-        classes: (0..10).map(|i| i.to_string()).collect(),
-        pixels: data::PixelScale { offset: 128, scale_log2: -6 },
-        train: images(n),
-        validation: images(1),
-        test: images(n),
-    }
-}
-
-/// A network whose norms are not trivial.
-fn random_network(arch: &str, data: &Dataset, seed: u64) -> Checkpoint {
-    let mut checkpoint = untrained(arch, data, seed).unwrap();
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let names: Vec<String> = checkpoint.weights.iter().map(|(name, _)| name.to_owned()).collect();
-    for name in names {
-        let mut array = checkpoint.weights.get(&name).unwrap().clone();
-        let range = match name.rsplit('.').next() {
-            Some("gamma" | "var") => 0.5..1.5,
-            Some("beta" | "mean" | "bias") => -0.3..0.3,
-            _ => continue,
-        };
-        array.data.iter_mut().for_each(|v| *v = rng.random_range(range.clone()));
-        checkpoint.weights.insert(&name, array);
-    }
-    checkpoint
-}
 
 fn rewrite(path: &Path, change: impl Fn(&mut BTreeMap<String, (Vec<usize>, Vec<u8>)>)) {
     let bytes = fs::read(path).unwrap();

@@ -4,6 +4,8 @@ use burn::tensor::activation::log_softmax;
 use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
+use crate::data::Batch;
+
 /// How much a student listens to its teacher (Hinton et al., 2015).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -29,6 +31,14 @@ pub fn cross_entropy(logits: Tensor<2>, labels: &[i32], smoothing: f32) -> Tenso
         row[label as usize] += 1.0 - smoothing;
     }
     let target = Tensor::<2>::from_data(TensorData::new(target, [n, classes]), &logits.device());
+    -(log_softmax(logits, 1) * target).sum()
+}
+
+/// As [`cross_entropy`], with the targets that mixtures have.
+pub fn mixed_cross_entropy(logits: Tensor<2>, batch: &Batch, smoothing: f32) -> Tensor<1> {
+    let [n, classes] = logits.dims();
+    let target = TensorData::new(batch.targets(classes, smoothing), [n, classes]);
+    let target = Tensor::<2>::from_data(target, &logits.device());
     -(log_softmax(logits, 1) * target).sum()
 }
 

@@ -22,7 +22,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 pub use evaluate::{accuracy, argmax, logits, top};
-pub use loss::{Distill, cross_entropy, divergence};
+pub use loss::{Distill, cross_entropy, divergence, mixed_cross_entropy};
 pub use progress::{Metrics, Progress, Silent};
 pub use schedule::{Rates, Schedule};
 use step::{Sgd, Shard, step};

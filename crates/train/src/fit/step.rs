@@ -9,7 +9,7 @@ use burn::optim::momentum::MomentumConfig;
 use burn::optim::{GradientsAccumulator, GradientsParams, ModuleOptimizer, SgdConfig};
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::loss::{cross_entropy, divergence};
+use super::loss::{divergence, mixed_cross_entropy};
 use super::{Teacher, argmax};
 use crate::TrainError;
 use crate::data::Batch;
@@ -128,7 +128,7 @@ fn differentiate(
     let mut pass = Pass { gates: gates.as_ref(), fake, ..Pass::default() };
     let logits = network.forward(x.autodiff(), &mut pass);
     let statistics = pass.statistics;
-    let mut loss = cross_entropy(logits.clone(), &batch.labels, recipe.label_smoothing);
+    let mut loss = mixed_cross_entropy(logits.clone(), batch, recipe.label_smoothing);
     if let Some((advice, distill)) = advice {
         let soft = divergence(logits.clone(), advice, distill.temperature);
         loss = loss * (1.0 - distill.mix) + soft * distill.mix;
