@@ -163,6 +163,10 @@ pub fn run_step(
         StepKind::Saturate { from, bound, window } => {
             select::saturate(party, stock, (*from, *bound, *window), x)
         }
+        StepKind::TruncateSaturate { from, shift, bias, bound, window } => {
+            let at = select::Tap { from: *from, shift: *shift, bias: *bias, bound: *bound, window: *window };
+            select::truncate_saturate(party, stock, at, x)
+        }
         StepKind::MaxPool(window) => select::max_pool(party, stock, ring, window, x),
         StepKind::Argmax { from, .. } => select::argmax(party, stock, (*from, ring), x),
         StepKind::TopK { from, .. } => select::top_k(party, stock, (*from, ring), step.len, x),

@@ -64,27 +64,95 @@ pub fn saturate(
     let roots = grow(party, stock, &forest, &[&lows, &highs, &negatives])?;
     let [carries, highs, zeros] = [&roots[0], &roots[1], &roots[2]];
 
-    // carry & (E1, E0 ^ E1)
-    let operands: Vec<u8> =
-        highs.iter().zip(zeros).map(|(h, z)| (h & EQ) >> 1 | (((z & EQ) ^ (h & EQ)) & EQ)).collect();
     let carries: Vec<u8> = carries.iter().map(|c| c & GT).collect();
-    let products = and(party, stock, 2, &carries, &operands)?;
-    let (mut positive, mut clear) = (Vec::with_capacity(x.len()), Vec::with_capacity(x.len()));
-    for i in 0..x.len() {
-        let into_sign = (highs[i] & GT) ^ (products[i] & 1);
-        positive.push((x[i] >> (from - 1)) as u8 & 1 ^ into_sign ^ u8::from(server));
-        clear.push((zeros[i] & EQ) >> 1 ^ products[i] >> 1);
-    }
-    let inside = and(party, stock, 1, &positive, &clear)?;
-    let above: Vec<bool> = inside.iter().zip(&positive).map(|(i, p)| (i ^ p) & 1 == 1).collect();
-    let inside: Vec<bool> = inside.iter().map(|i| i & 1 == 1).collect();
-
+    let signs = x.iter().map(|v| (v >> (from - 1)) as u8 & 1);
+    let (inside, above) = where_it_lies(party, stock, &carries, (highs, zeros), signs)?;
     let ring = window + 1;
     let narrow: Vec<u64> = x.iter().map(|v| v & mask(ring)).collect();
     let (kept, above) = mux_and_b2a(party, stock, ring, (&inside, &narrow), &above)?;
     let top = |a: &u64| a.wrapping_mul(mask(window));
     let sum: Vec<u64> = kept.iter().zip(&above).map(|(k, a)| k.wrapping_add(top(a)) & mask(ring)).collect();
     Ok(shifted(party, &sum, bound.wrapping_neg(), ring))
+}
+
+/// A truncation and a saturation in one.
+#[derive(Clone, Copy, Debug)]
+pub struct Tap {
+    /// Ring of the operand.
+    pub from: u32,
+    /// Bits dropped.
+    pub shift: u32,
+    /// Added first.
+    pub bias: u64,
+    /// Smallest result.
+    pub bound: i64,
+    /// log2 of the number of results.
+    pub window: u32,
+}
+
+/// `max(bound, min(floor((x + bias) / 2^shift), bound + 2^window - 1))`, into `Z_2^(window+1)`, from one
+/// comparison; see [`copriv_plan::StepKind::TruncateSaturate`].
+pub fn truncate_saturate(party: &mut Party, stock: &mut OtStock, at: Tap, x: &[u64]) -> Result<Vec<u64>> {
+    let Tap { from, shift, bias, bound, window } = at;
+    let (server, ring) = (party.is_server(), window + 1);
+    let x = shifted(party, x, (bound << shift).wrapping_sub(bias as i64), from);
+    let complement = |v: u64, bits: u32| if server { v } else { mask(bits) - v };
+    let high = from - shift - 1 - window;
+    let part = |first: u32, bits: u32| -> Vec<u64> {
+        x.iter().map(|v| complement(v >> first & mask(bits), bits)).collect()
+    };
+    let negative = |v: &u64| {
+        let v = v >> (shift + window) & mask(high);
+        if server { v } else { v.wrapping_neg() & mask(high) }
+    };
+    let negatives: Vec<u64> = x.iter().map(negative).collect();
+    let forest = Forest::truncate_saturate(from, shift, window, party.choice());
+    let operands = [&part(0, shift), &part(shift, window), &part(shift + window, high), &negatives];
+    let roots = grow(party, stock, &forest, &operands.map(|v| &v[..]))?;
+
+    let taps: Vec<u8> = roots[0].iter().map(|c| c & GT).collect();
+    let all_ones: Vec<u8> = roots[1].iter().map(|m| (m & EQ) >> 1).collect();
+    let passed = and(party, stock, 1, &taps, &all_ones)?;
+    let carries: Vec<u8> = roots[1].iter().zip(passed).map(|(m, p)| (m & GT) ^ p).collect();
+    let signs = x.iter().map(|v| (v >> (from - 1)) as u8 & 1);
+    let (inside, above) = where_it_lies(party, stock, &carries, (&roots[2], &roots[3]), signs)?;
+    // The tap counts where the value is kept, so it is converted only there.
+    let inside_bits: Vec<u8> = inside.iter().map(|&b| u8::from(b)).collect();
+    let kept_taps = and(party, stock, 1, &inside_bits, &taps)?;
+    let bits: Vec<bool> = above.iter().copied().chain(kept_taps.iter().map(|t| t & 1 == 1)).collect();
+    let narrow: Vec<u64> = x.iter().map(|v| v >> shift & mask(ring)).collect();
+    let (kept, bits) = mux_and_b2a(party, stock, ring, (&inside, &narrow), &bits)?;
+    let (above, taps) = bits.split_at(x.len());
+    let sum = |((k, a), t): ((&u64, &u64), &u64)| {
+        k.wrapping_add(a.wrapping_mul(mask(window))).wrapping_add(*t) & mask(ring)
+    };
+    let sum: Vec<u64> = kept.iter().zip(above).zip(taps).map(sum).collect();
+    Ok(shifted(party, &sum, bound.wrapping_neg(), ring))
+}
+
+/// Shares of whether each value lies inside its window, and of whether above, from the carries out of
+/// the window and what is known of the bits between it and the sign.
+fn where_it_lies(
+    party: &mut Party,
+    stock: &mut OtStock,
+    carries: &[u8],
+    (highs, zeros): (&[u8], &[u8]),
+    signs: impl Iterator<Item = u8>,
+) -> Result<(Vec<bool>, Vec<bool>)> {
+    // carry & (E1, E0 ^ E1)
+    let operands: Vec<u8> =
+        highs.iter().zip(zeros).map(|(h, z)| (h & EQ) >> 1 | (((z & EQ) ^ (h & EQ)) & EQ)).collect();
+    let products = and(party, stock, 2, carries, &operands)?;
+    let one = u8::from(party.is_server());
+    let (mut positive, mut clear) = (Vec::with_capacity(highs.len()), Vec::with_capacity(highs.len()));
+    for (i, sign) in signs.enumerate() {
+        let into_sign = (highs[i] & GT) ^ (products[i] & 1);
+        positive.push(sign ^ into_sign ^ one);
+        clear.push((zeros[i] & EQ) >> 1 ^ products[i] >> 1);
+    }
+    let inside = and(party, stock, 1, &positive, &clear)?;
+    let above = inside.iter().zip(&positive).map(|(i, p)| (i ^ p) & 1 == 1).collect();
+    Ok((inside.iter().map(|i| i & 1 == 1).collect(), above))
 }
 
 /// Maximum of each window. Differences of two elements must fit the ring.

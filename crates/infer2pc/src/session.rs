@@ -63,7 +63,7 @@ impl Reveal {
 pub struct Terms {
     /// What it learns.
     pub reveal: Reveal,
-    /// What makes the random OTs; `None` takes what sends the fewest bytes in this session.
+    /// What makes the random OTs; `None` takes what is best for this session by the objective.
     pub flavour: Option<Flavour>,
     /// Whose protocols run.
     pub preset: Preset,
@@ -82,7 +82,7 @@ impl Terms {
         // A longer session costs about the same an inference.
         const FEW: u64 = 32;
         let candidates = self.preset.flavours().iter().copied();
-        let mut best: Option<(u64, Plan)> = None;
+        let mut best: Option<(f64, Plan)> = None;
         for flavour in candidates.filter(|f| self.flavour.is_none_or(|wanted| wanted == *f)) {
             let packing = self.packing.unwrap_or(Choice::default().packing);
             let choice = Choice {
@@ -94,9 +94,10 @@ impl Terms {
             };
             let plan = plan_for(graph, self.reveal, choice)?;
             let setup = predict_setup(graph, &plan)?;
-            let bytes = setup.bytes() + plan.predict_session(u64::from(inferences).min(FEW)).total_bytes();
-            if best.as_ref().is_none_or(|(least, _)| bytes < *least) {
-                best = Some((bytes, plan));
+            let all = plan.predict_session(u64::from(inferences).min(FEW));
+            let value = self.objective.value(setup + all.offline(), all.online());
+            if best.as_ref().is_none_or(|(least, _)| value < *least) {
+                best = Some((value, plan));
             }
         }
         best.map(|(_, plan)| plan).ok_or_else(|| {

@@ -12,7 +12,7 @@ use copriv_model::{
     Bias, ConvSpec, Graph, GraphBuilder, LayerWeights, LinearSpec, Model, NodeId, Subsample, TensorType,
     Weights, execute,
 };
-use copriv_plan::{Choice, Flavour, Plan, Preset};
+use copriv_plan::{Choice, Flavour, Objective, Plan, Preset};
 use proptest::prelude::*;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -233,7 +233,8 @@ proptest! {
     fn private_equals_plaintext_and_measured_equals_planned(seed in any::<u64>(), steps in 1usize..6) {
         let model = Draw::new(seed).model(steps);
         let flavour = Flavour::ALL[[0, 3, 4, 3, 0][steps - 1]];
-        let choice = Choice { flavour, packing: seed as u32 % 11, session: 40, ..Choice::default() };
+        let objective = Objective::ALL[seed as usize % 5];
+        let choice = Choice { flavour, packing: seed as u32 % 11, session: 40, objective, ..Choice::default() };
         check(&model, choice, &input(&model.graph, seed ^ 1));
     }
 }

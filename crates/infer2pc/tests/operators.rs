@@ -102,6 +102,43 @@ fn saturation_is_exact() {
 }
 
 #[test]
+fn truncation_and_saturation_in_one_are_exact() {
+    for (from, shift, window) in [
+        (4, 1, 1),
+        (5, 1, 1),
+        (6, 2, 2),
+        (7, 1, 4),
+        (8, 3, 2),
+        (9, 5, 1),
+        (10, 2, 5),
+        (22, 8, 8),
+        (41, 12, 16),
+    ] {
+        for bound in [0, -(1i64 << (window - 1)), 1] {
+            let bias = 1i64 << (shift - 1);
+            // The operand less its bound must fit the ring.
+            let limit = 1i128 << (from - 1);
+            let fits = |v: &u64| {
+                let moved = i128::from(signed(*v, from)) + i128::from(bias) - (i128::from(bound) << shift);
+                (-limit..limit).contains(&moved)
+            };
+            let x: Vec<u64> = values(from).into_iter().filter(fits).collect();
+            let kind = StepKind::TruncateSaturate { from, shift, bias: bias as u64, bound, window };
+            let step = step(kind, x.len(), window + 1);
+            let at = select::Tap { from, shift, bias: bias as u64, bound, window };
+            let y = operator(&x, (from, window + 1), (CHOICE, &step), |p, s, x| {
+                select::truncate_saturate(p, s, at, x).unwrap()
+            });
+            for (x, y) in x.iter().zip(y) {
+                let shifted = (signed(*x, from) + bias) >> shift;
+                let expected = shifted.clamp(bound, bound + (1 << window) - 1);
+                assert_eq!(y, expected as u64 & mask(window + 1), "{} by {shift}", signed(*x, from));
+            }
+        }
+    }
+}
+
+#[test]
 fn truncation_is_exact() {
     for (choice, from) in CHOICES.into_iter().flat_map(|c| RINGS.map(|r| (c, r))) {
         let shifts = if from <= 10 { (1..from).collect() } else { vec![1, 3, from / 2, from - 1] };

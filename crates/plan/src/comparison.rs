@@ -3,7 +3,7 @@
 
 use crate::choice::Choice;
 use crate::ot::{Ots, packed};
-use crate::traffic::{Flow, Meter};
+use crate::traffic::{Flow, Meter, Traffic};
 
 /// What a tree finds out of `x` at the server and `y` at the client, XOR-shared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,11 +40,13 @@ pub struct Level {
 }
 
 impl Tree {
-    /// The cheapest digit size for `bits`-bit operands; none for 0 bits.
+    /// The best digit size for `bits`-bit operands by the objective; none for 0 bits. Small digits
+    /// have short tables, large ones few levels and so few rounds.
     pub fn new(finds: Finds, bits: u32, choice: Choice) -> Self {
         let candidates = (1..=4).map(|m| Self::with_digits(finds, bits, m));
-        let price = |tree: &Self| Forest(vec![tree.clone()]).millibits(choice);
-        candidates.min_by_key(price).unwrap_or_else(|| Self::with_digits(finds, bits, 4))
+        let value = |tree: &Self| Forest(vec![tree.clone()]).value(choice);
+        let best = candidates.min_by(|a, b| value(a).total_cmp(&value(b)));
+        best.unwrap_or_else(|| Self::with_digits(finds, bits, 4))
     }
 
     /// Digits of `m` bits; the most significant one takes what remains.
@@ -106,6 +108,18 @@ impl Forest {
         ])
     }
 
+    /// The trees of [`crate::StepKind::TruncateSaturate`]: as of a saturation behind a shift, and the
+    /// carry of the bits that are dropped.
+    pub fn truncate_saturate(ring: u32, shift: u32, window: u32, choice: Choice) -> Self {
+        let high = ring - shift - 1 - window;
+        Self(vec![
+            Tree::new(Finds::Greater, shift, choice),
+            Tree::new(Finds::GreaterAndEqual, window, choice),
+            Tree::new(Finds::GreaterAndEqual, high, choice),
+            Tree::new(Finds::Equal, high, choice),
+        ])
+    }
+
     /// Random OTs that `n` runs consume.
     pub fn ots(&self, n: u64) -> Ots {
         let bits: u32 = self.0.iter().map(Tree::bits).sum();
@@ -144,12 +158,14 @@ impl Forest {
         opened
     }
 
-    /// Offline and online thousandths of a bit of one run: what the digit size is chosen by.
-    fn millibits(&self, choice: Choice) -> u64 {
-        // Enough elements for the padding of single messages to vanish.
-        const MANY: u64 = 1 << 16;
-        let online = Meter::new().count(&self.flows(MANY)).bytes() * 8000 / MANY;
-        let ots = self.ots(1);
-        online + (ots.server_sends + ots.client_sends) * choice.flavour.millibits()
+    /// What the digit size is chosen by.
+    fn value(&self, choice: Choice) -> f64 {
+        // A layer of this size: large enough for the padding of single messages to vanish, and of
+        // the size at which round trips begin to matter.
+        const LAYER: u64 = 1 << 14;
+        let ots = self.ots(LAYER);
+        let fresh = (ots.server_sends + ots.client_sends) * choice.flavour.millibits() / 8000;
+        let offline = Traffic { up: fresh, ..Traffic::default() };
+        choice.objective.value(offline, Meter::new().count(&self.flows(LAYER)))
     }
 }

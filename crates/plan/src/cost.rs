@@ -94,19 +94,31 @@ pub fn shift_right(n: u64, ring: u32, shift: u32) -> Cost {
     [low, high, and, b2a(n, shift), b2a(n, ring)].into_iter().collect()
 }
 
-/// [`crate::StepKind::Saturate`]: trees, two ANDs with a common operand, one AND, and MUX and
-/// conversion in the same messages, the conversion's sender the server.
+/// [`crate::StepKind::Saturate`]: trees, two ANDs with a common operand, one AND, MUX and conversion.
 pub fn saturate(n: u64, (from, window, ring): (u32, u32, u32), choice: Choice) -> Cost {
-    let opened = |bits| both(Ots::default(), [packed(n, bits)]);
+    let trees = trees(n, &Forest::saturate(from, window, choice));
+    [trees, and(n, 2), and(n, 1), mux_and_b2a(n, ring, n)].into_iter().collect()
+}
+
+/// [`crate::StepKind::TruncateSaturate`]: an AND for the tap, another for the carry that is kept.
+pub fn truncate_saturate(n: u64, (from, shift, window, ring): (u32, u32, u32, u32), choice: Choice) -> Cost {
+    let trees = trees(n, &Forest::truncate_saturate(from, shift, window, choice));
+    [trees, and(n, 1), and(n, 2), and(n, 1), and(n, 1), mux_and_b2a(n, ring, 2 * n)].into_iter().collect()
+}
+
+/// ANDs of one bit with `k` bits: a triple, both operands opened.
+fn and(n: u64, k: u64) -> Cost {
+    both(Ots::both(n), [packed(n, 1 + k)])
+}
+
+/// A MUX, and in its messages the conversion of `m` bits, whose sender is the server.
+fn mux_and_b2a(n: u64, ring: u32, m: u64) -> Cost {
     let (flips, strings) = (packed(n, 1), packed(n, u64::from(ring)));
-    let last = Cost {
-        ots: Ots::both(3 * n) + b2a(n, ring).ots,
-        online: vec![
-            Flow::Both { up: 2 * flips, down: flips },
-            Flow::Both { up: strings, down: strings + packed(n, u64::from(ring) - 1) },
-        ],
-    };
-    [trees(n, &Forest::saturate(from, window, choice)), opened(3), opened(2), last].into_iter().collect()
+    let online = vec![
+        Flow::Both { up: flips + packed(m, 1), down: flips },
+        Flow::Both { up: strings, down: strings + packed(m, u64::from(ring) - 1) },
+    ];
+    Cost { ots: Ots::both(n) + Ots::from_server(m), online }
 }
 
 /// A tournament of `candidates` that carries an index of `index_ring` bits, if any.

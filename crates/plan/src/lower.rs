@@ -125,14 +125,13 @@ impl Lowering<'_> {
         let source = self.rings.source(graph, id);
         let extra = self.scaled[source];
         let x = self.in_ring(source, self.rings.working[id] + extra)?;
-        let mut value = self.truncate(&node.name, x, shift + extra);
+        let shift = shift + extra;
         if let Some((bound, window)) = saturation(low, high, ring)
             && !self.choice.preset.is_baseline()
         {
-            let from = self.steps[value].ring;
-            let kind = StepKind::Saturate { from, bound, window };
-            return Ok(self.push(&node.name, kind, vec![value], node.output.len(), window + 1));
+            return Ok(self.truncate_and_saturate(&node.name, x, shift, (bound, window)));
         }
+        let mut value = self.truncate(&node.name, x, shift);
         if let Some(bound) = low {
             let operand = node.inputs[0];
             let layer = if self.rings.fused[operand] { &graph.nodes[operand].name } else { &node.name };
@@ -143,6 +142,32 @@ impl Lowering<'_> {
                 self.push(&node.name, StepKind::ClampHigh { bound }, vec![value], node.output.len(), ring);
         }
         Ok(value)
+    }
+
+    /// In two steps or, where the objective likes that better, in one.
+    fn truncate_and_saturate(
+        &mut self,
+        layer: &str,
+        x: StepId,
+        shift: u32,
+        (bound, window): (i64, u32),
+    ) -> StepId {
+        let (len, from) = (self.steps[x].len, self.steps[x].ring);
+        let start = self.steps.len();
+        let value = self.truncate(layer, x, shift);
+        let kind = StepKind::Saturate { from: self.steps[value].ring, bound, window };
+        let two = self.push(layer, kind, vec![value], len, window + 1);
+        if shift == 0 {
+            return two;
+        }
+        let kind = StepKind::TruncateSaturate { from, shift, bias: 1 << (shift - 1), bound, window };
+        let one = Step { layer: layer.to_owned(), kind, inputs: vec![x], len, ring: window + 1 };
+        let two_steps: f64 = self.steps[start..].iter().map(|s| s.value(self.choice)).sum();
+        if one.value(self.choice) < two_steps {
+            self.steps.truncate(start);
+            self.steps.push(one);
+        }
+        self.steps.len() - 1
     }
 
     /// Rounds half up.

@@ -84,4 +84,14 @@ impl Objective {
         Self::Latency(Network::Wan),
         Self::Latency(Network::Mobile),
     ];
+
+    /// What is to be small: bytes or seconds.
+    pub fn value(self, offline: Traffic, online: Traffic) -> f64 {
+        match self {
+            Self::Total => (offline + online).bytes() as f64,
+            // Of equals the smaller total.
+            Self::Online => online.bytes() as f64 + offline.bytes() as f64 * 1e-9,
+            Self::Latency(network) => network.seconds(offline) + network.seconds(online),
+        }
+    }
 }

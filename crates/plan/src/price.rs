@@ -137,6 +137,9 @@ impl Step {
             StepKind::ShiftRight { shift, .. } => cost::shift_right(n, ring, *shift),
             StepKind::ClampLow { .. } | StepKind::ClampHigh { .. } => cost::clamp(n, ring, choice),
             StepKind::Saturate { from, window, .. } => cost::saturate(n, (*from, *window, ring), choice),
+            StepKind::TruncateSaturate { from, shift, window, .. } => {
+                cost::truncate_saturate(n, (*from, *shift, *window, ring), choice)
+            }
             StepKind::MaxPool(window) => cost::play(n, window.kernel * window.kernel, (ring, 0), choice),
             StepKind::Argmax { candidates, from } => cost::play(1, *candidates, (*from, ring), choice),
             StepKind::TopK { candidates, from } => (0..self.len)
@@ -157,6 +160,14 @@ impl Step {
         let cost = self.cost(choice);
         let offline = (cost.ots.server_sends + cost.ots.client_sends) * choice.flavour.millibits();
         Meter::new().count(&cost.online).bytes() as f64 + offline as f64 / 8000.0
+    }
+
+    /// What the choice's objective makes small, fresh OTs at their price in the long run.
+    pub(crate) fn value(&self, choice: Choice) -> f64 {
+        let cost = self.cost(choice);
+        let fresh = (cost.ots.server_sends + cost.ots.client_sends) * choice.flavour.millibits() / 8000;
+        let offline = Traffic { up: fresh, ..Traffic::default() };
+        choice.objective.value(offline, Meter::new().count(&cost.online))
     }
 
     /// Random OTs that the step consumes online.

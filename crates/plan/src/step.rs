@@ -116,6 +116,21 @@ pub enum StepKind {
         /// log2 of the number of results.
         window: u32,
     },
+    /// [`StepKind::Truncate`] and [`StepKind::Saturate`] from one comparison with a tap at bit
+    /// `shift`: of `x' = x + bias - bound * 2^shift` the carry out of the low bits, `c`, goes on as
+    /// `carry = gt | eq & c` of the window. Fewer rounds than the two steps.
+    TruncateSaturate {
+        /// Ring of the operand; `x'` fits it.
+        from: u32,
+        /// Bits dropped.
+        shift: u32,
+        /// Added first.
+        bias: u64,
+        /// Smallest result.
+        bound: i64,
+        /// log2 of the number of results.
+        window: u32,
+    },
     /// `x0 * 2^shifts[0] + x1 * 2^shifts[1]`: local.
     Add {
         /// Left shifts.

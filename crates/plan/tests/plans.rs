@@ -3,7 +3,9 @@
 use copriv_model::{ConvSpec, Graph, GraphBuilder, LinearSpec, TensorType};
 use copriv_plan::comparison::{Finds, Tree};
 use copriv_plan::linear::{Algorithm, Tile};
-use copriv_plan::{Choice, Flavour, Flow, Plan, Preset, StepKind, Traffic, traffic::Meter};
+use copriv_plan::{
+    Choice, Flavour, Flow, Network, Objective, Plan, Preset, StepKind, Traffic, traffic::Meter,
+};
 
 fn spec(out_channels: usize, kernel: usize, weight_bits: u32) -> ConvSpec {
     let linear = LinearSpec {
@@ -194,4 +196,23 @@ fn rounds_are_counted_as_the_channel_does() {
     assert_eq!(Meter::new().count(&flows), Traffic { up: 9, down: 2, rounds: 3 });
     let mut meter = Meter::new();
     assert_eq!(meter.count(&[Flow::Up(1)]).rounds + meter.count(&[Flow::Up(1)]).rounds, 1);
+}
+
+#[test]
+fn an_objective_trades_rounds_for_bytes() {
+    let graph = residual(4);
+    let online = |objective| {
+        let choice = Choice { objective, ..Flavour::SoftSpoken8.into() };
+        Plan::new(&graph, choice).unwrap().predict()
+    };
+    let total = online(Objective::Total);
+    for network in [Network::Lan, Network::Wan, Network::Mobile] {
+        let quick = online(Objective::Latency(network));
+        assert!(quick.online().rounds <= total.online().rounds, "{network:?}");
+    }
+    let quick = online(Objective::Latency(Network::Mobile));
+    assert!(quick.online().rounds < total.online().rounds, "{} rounds", total.online().rounds);
+    assert!(quick.total_bytes() > total.total_bytes());
+    let least = online(Objective::Online);
+    assert!(least.online().bytes() <= total.online().bytes());
 }

@@ -82,6 +82,9 @@ fn describe(kind: &StepKind) -> String {
         StepKind::Saturate { bound, window, .. } => {
             format!("saturate to {bound}..={}", bound + (1i64 << window) - 1)
         }
+        StepKind::TruncateSaturate { from, shift, bound, window, .. } => {
+            format!("truncate {from} bits by {shift}, saturate to {bound}..={}", bound + (1i64 << window) - 1)
+        }
         StepKind::Add { shifts } => format!("add, shifted by {} and {} (local)", shifts[0], shifts[1]),
         StepKind::Subsample { .. } => "subsample (local)".into(),
         StepKind::SumPool(w) => format!("sum over {}x{} (local)", w.kernel, w.kernel),
