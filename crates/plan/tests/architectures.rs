@@ -2,7 +2,7 @@
 
 use copriv_model::{Graph, Op};
 use copriv_plan::architectures::{ArchitectureError, Bits, NAMES, Numbers, geometries, named, size};
-use copriv_plan::{Flavour, Plan, StepKind};
+use copriv_plan::{Choice, Flavour, Plan, Preset, StepKind};
 
 const FIXED: Numbers = Numbers::FixedPoint { ring: 41, scale: 12 };
 
@@ -81,12 +81,19 @@ fn every_architecture_lowers() {
 }
 
 #[test]
-fn fixed_point_products_work_in_the_uniform_ring() {
-    let graph = named("resnet32", FIXED).unwrap();
-    let plan = Plan::new(&graph, Flavour::Iknp.into()).unwrap();
-    for step in &plan.steps {
-        if let StepKind::Product { product, .. } = &step.kind {
-            assert_eq!(product.ring, 41, "{}", step.layer);
+fn fixed_point_stays_in_its_ring() {
+    for (name, ring) in [("resnet32", 41), ("resnet50", 37), ("mbv2-224-w1", 37)] {
+        let graph = named(name, Numbers::FixedPoint { ring, scale: 12 }).unwrap();
+        let plan = Plan::new(
+            &graph,
+            Choice { preset: Preset::Cryptflow2, flavour: Flavour::Iknp, ..Choice::default() },
+        );
+        let plan = plan.unwrap();
+        for step in &plan.steps {
+            assert!(step.ring <= ring, "{name}, {}: {} bits", step.layer, step.ring);
+            if let StepKind::Product { product, .. } = &step.kind {
+                assert_eq!(product.ring, ring, "{name}, {}", step.layer);
+            }
         }
     }
 }

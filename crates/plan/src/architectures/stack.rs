@@ -165,14 +165,14 @@ impl<'a> Stack<'a> {
         stride: usize,
     ) -> Result<NodeId, ModelError> {
         // A division by a number that is no power of two needs a ring of about three times the
-        // operand's width: values as wide as fixed point's saturate first.
-        let t = self.builder.type_of(x);
-        let narrow = t.bits.min(20);
-        let x = if (side * side).is_power_of_two() || t.bits == narrow {
-            x
-        } else {
-            let (lo, _) = range::of_type(t);
-            self.builder.requant(&format!("{name}.narrow"), x, 0, narrow, lo < 0, true)?
+        // operand's width: to stay in fixed point's ring, values lose half of their scale first and
+        // saturate.
+        let x = match self.numbers {
+            Numbers::FixedPoint { scale, .. } if !(side * side).is_power_of_two() => {
+                let signed = range::of_type(self.builder.type_of(x)).0 < 0;
+                self.builder.requant(&format!("{name}.narrow"), x, scale / 2, scale - 1, signed, true)?
+            }
+            _ => x,
         };
         self.builder.avg_pool(name, x, side, stride)
     }

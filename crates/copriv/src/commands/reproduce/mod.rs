@@ -1,5 +1,9 @@
 //! `copriv reproduce`: what papers print, and what comes out here.
 
+mod presets;
+
+use std::ops::Range;
+
 use anyhow::Result;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, Table as Grid};
@@ -16,8 +20,10 @@ pub fn run(args: &cli::Reproduce) -> Result<()> {
 
 fn tables(args: &cli::Reproduce) -> Result<()> {
     let tables = tables::all()?;
+    let presets = presets::all()?;
     if let Some(path) = &args.json {
-        let rows: Vec<&Row> = tables.iter().flat_map(|t| &t.rows).collect();
+        let rows = tables.iter().flat_map(|t| t.rows.clone());
+        let rows: Vec<Row> = rows.chain(presets.iter().flat_map(presets::Priced::rows)).collect();
         write_json(&rows, path)?;
     }
     if args.json.as_deref() != Some("-".as_ref()) {
@@ -30,19 +36,26 @@ fn tables(args: &cli::Reproduce) -> Result<()> {
             }
             say!("  Source: {}\n", table.source);
         }
+        say!("{}\n{}", presets::ABOUT, presets::grid(&presets));
     }
     Ok(())
 }
 
 fn grid(table: &Table) -> Grid {
-    let mut grid = Grid::new();
-    grid.load_style(UTF8_FULL_CONDENSED).set_header(["", "printed", "here", "unit", "difference"]);
+    let mut grid = aligned(&["", "printed", "here", "unit", "difference"], 1..5);
     let cell = |figure: Option<f64>| figure.map_or(String::new(), figure_of);
     for row in &table.rows {
         let difference = row.deviation().map_or(String::new(), |d| format!("{:+.1} %", 100.0 * d));
         grid.add_row([row.row.clone(), cell(row.paper), cell(row.ours), row.unit.clone(), difference]);
     }
-    for column in [1, 2, 4] {
+    grid
+}
+
+/// An empty table with some columns of figures.
+fn aligned(header: &[impl ToString], figures: Range<usize>) -> Grid {
+    let mut grid = Grid::new();
+    grid.load_style(UTF8_FULL_CONDENSED).set_header(header.iter().map(ToString::to_string));
+    for column in figures {
         if let Some(column) = grid.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
         }
