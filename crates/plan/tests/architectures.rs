@@ -1,5 +1,7 @@
 //! Sizes against published ones, and every architecture lowers.
 
+use std::collections::HashMap;
+
 use copriv_model::{Graph, Op};
 use copriv_plan::architectures::{ArchitectureError, Bits, NAMES, Numbers, geometries, named, size};
 use copriv_plan::{Choice, Flavour, Plan, Preset, StepKind};
@@ -93,6 +95,30 @@ fn fixed_point_stays_in_its_ring() {
             assert!(step.ring <= ring, "{name}, {}: {} bits", step.layer, step.ring);
             if let StepKind::Product { product, .. } = &step.kind {
                 assert_eq!(product.ring, ring, "{name}, {}", step.layer);
+            }
+        }
+    }
+}
+
+/// Bytes of each layer, offline and online, the mean of a session.
+fn layers(graph: &Graph, preset: Preset, flavour: Flavour) -> HashMap<String, u64> {
+    const INFERENCES: u64 = 32;
+    let plan = Plan::new(graph, Choice { preset, flavour, ..Choice::default() }).unwrap();
+    // IKNP's inferences are all alike.
+    let inferences = if flavour == Flavour::Iknp { 1 } else { INFERENCES };
+    let mean = plan.predict_session(inferences).mean(inferences);
+    mean.layers.into_iter().map(|l| (l.name, (l.offline + l.online).bytes())).collect()
+}
+
+#[test]
+fn on_no_layer_is_copriv_or_privquant_cheaper_than_copriv_ng() {
+    for name in NAMES {
+        let graph = quantised(name);
+        let others = [Preset::Copriv, Preset::Privquant].map(|p| layers(&graph, p, Flavour::Iknp));
+        for (layer, ours) in layers(&graph, Preset::CoprivNg, Flavour::Ferret) {
+            for other in &others {
+                let theirs = other.get(&layer).copied().unwrap_or(0);
+                assert!(ours <= theirs, "{name}, {layer}: {ours} bytes, {theirs} elsewhere");
             }
         }
     }

@@ -3,7 +3,7 @@
 use copriv_model::range;
 use copriv_model::{ConvSpec, Graph, GraphBuilder, LinearSpec, ModelError, NodeId, Subsample, TensorType};
 
-use super::{Bits, Numbers};
+use super::Numbers;
 
 /// Pixels.
 const INPUT_BITS: u32 = 8;
@@ -45,7 +45,7 @@ pub(super) struct Stack<'a> {
     numbers: &'a Numbers,
     /// Linear layers so far.
     layers: usize,
-    /// Its input is the image, which the first layer reads with weights of [`Bits::ends`].
+    /// Its input is the image, which the first layer reads with weights of [`super::Bits::ends`].
     whole: bool,
 }
 
@@ -122,7 +122,7 @@ impl<'a> Stack<'a> {
     /// The residual stream as a convolution reads it.
     pub fn branch(&mut self, name: &str, x: NodeId) -> Result<NodeId, ModelError> {
         match self.numbers {
-            Numbers::Quantised(Bits { activations, residual, .. }) if activations < residual => {
+            Numbers::Quantised(bits) if bits.activations < self.builder.type_of(x).bits => {
                 let signed = self.builder.type_of(x).signed;
                 self.requantise(&format!("{name}.branch"), x, Role::Activation, signed)
             }

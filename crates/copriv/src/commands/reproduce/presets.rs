@@ -108,7 +108,11 @@ impl Priced {
             paper,
             ours: Some(ours),
             unit: unit.into(),
-            note: Some(format!("{}, executed without im2col copies or padded OT batches", self.numbers)),
+            note: Some(format!(
+                "{}, as executed here: without taps on padding and padded OT batches; \
+                 table `networks` has the formulas with them",
+                self.numbers
+            )),
         };
         let gib = |t: Traffic| t.bytes() as f64 / GIB;
         let (offline, online) = (self.inference.offline(), self.inference.online());
