@@ -336,6 +336,10 @@ pub struct Plan {
     /// Also write the tables as JSON; `-` is standard output
     #[arg(long)]
     pub json: Option<PathBuf>,
+    /// Also run so many inferences, both parties in this process, with random inputs (and random
+    /// weights for an architecture), and compare outputs, bytes and rounds
+    #[arg(long, value_name = "N")]
+    pub run: Option<u32>,
     /// Also draw the bytes of every layer into this folder, one SVG a preset
     #[arg(long, value_name = "FOLDER")]
     pub svg: Option<PathBuf>,
@@ -365,6 +369,9 @@ pub struct Serve {
     /// End after one client
     #[arg(long)]
     pub once: bool,
+    /// Folder in which set-ups are kept, so that a client sets up once
+    #[arg(long, value_name = "FOLDER")]
+    pub state: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
@@ -381,6 +388,9 @@ pub struct Query {
     pub images: u32,
     #[command(flatten)]
     pub terms: TermsArgs,
+    /// Folder in which the set-up is kept for later queries to this server
+    #[arg(long, value_name = "FOLDER")]
+    pub state: Option<PathBuf>,
     /// Write a line of JSON for each image and one for the session; `-` is standard output
     #[arg(long)]
     pub json: Option<PathBuf>,
@@ -517,6 +527,7 @@ impl From<TermsArgs> for Terms {
                 ObjectiveArg::Latency => Objective::Latency(args.net.into()),
             },
             packing: args.packing,
+            shared_by: None,
             preset: match args.preset {
                 PresetArg::Cryptflow2 => Preset::Cryptflow2,
                 PresetArg::Sirnn => Preset::Sirnn,

@@ -126,7 +126,7 @@ fn compare(
         mismatched,
         choice: plan.choice,
         as_planned: report.total == plan.predict_session(outputs.len() as u64)
-            && report.setup == predict_setup(&model.graph, &plan)?,
+            && report.setup == predict_setup(&model.graph, &plan, report.reused)?,
         report,
     })
 }

@@ -1,8 +1,8 @@
 //! Runs the steps of a plan: the offline part makes [`Material`], the online part consumes it.
 
-use copriv_model::{Weights, kernel::mask};
+use copriv_model::{LayerWeights, Weights, kernel::mask};
 use copriv_plan::step::{Step, StepKind, Window};
-use copriv_plan::{Plan, Prediction, StepId, Traffic};
+use copriv_plan::{Plan, Prediction, Product, StepId, Traffic};
 
 use crate::error::{Error, Result};
 use crate::linear::{self, ProductMaterial};
@@ -36,13 +36,21 @@ impl Measured {
 /// # Errors
 /// The peer or the connection failed, or the server has no weights for a layer.
 pub fn plant(party: &mut Party, plan: &Plan, weights: Option<&Weights>) -> Result<()> {
+    party.plant(layers(plan, weights)?.into_iter())
+}
+
+/// The linear layers with their weights.
+pub(crate) fn layers<'p>(
+    plan: &'p Plan,
+    weights: Option<&'p Weights>,
+) -> Result<Vec<(&'p Product, Option<&'p LayerWeights>)>> {
     let mut layers = Vec::new();
     for step in &plan.steps {
         if let StepKind::Product { product, .. } = &step.kind {
             layers.push((product, weights.map(|w| w.layer(&step.layer)).transpose()?));
         }
     }
-    party.plant(layers.into_iter())
+    Ok(layers)
 }
 
 /// The offline part of one inference: nothing here depends on the client's input.

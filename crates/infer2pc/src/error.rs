@@ -11,6 +11,9 @@ pub enum Error {
     /// An oblivious transfer failed.
     #[error(transparent)]
     Ot(#[from] OtError),
+    /// Set-up material cannot be kept.
+    #[error(transparent)]
+    File(#[from] copriv_ot::vole::FileError),
     /// Our own model is at fault.
     #[error(transparent)]
     Model(#[from] ModelError),

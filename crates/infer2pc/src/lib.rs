@@ -37,3 +37,4 @@ pub use engine::Material;
 pub use error::Error;
 pub use party::{OtStock, Party, extension};
 pub use session::{Client, Report, Reveal, Server, Terms};
+pub use trees::Nursery;

@@ -18,7 +18,7 @@ use copriv_ot::{Channel, Role};
 use copriv_plan::baseline::KEY_OTS;
 use copriv_plan::ot::{Choices, OtMeter, Ots};
 use copriv_plan::traffic::Meter;
-use copriv_plan::{Choice, Flavour, Flow, Objective, Plan, Prediction, Preset, Traffic};
+use copriv_plan::{Choice, Flavour, Flow, Objective, Plan, Prediction, Preset, Product, Traffic};
 use rand::make_rng;
 use rand::rngs::StdRng;
 use serde::{Deserialize, Serialize};
@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::{self, Material, Measured};
 use crate::error::{Error, Result};
 use crate::party::{Party, extension};
-use crate::trees;
+use crate::trees::{self, Nursery, Trees};
 
 const MAGIC: &[u8; 8] = b"copriv01";
 const HELLO_BYTES: usize = MAGIC.len() + 1 + 4;
@@ -71,6 +71,9 @@ pub struct Terms {
     pub objective: Objective,
     /// Most weight bits of a packed VOLE's group; `None` for the default.
     pub packing: Option<u32>,
+    /// Inferences that share a set-up of packed VOLE, for the choice of protocols; `None` for those of
+    /// the session.
+    pub shared_by: Option<u32>,
 }
 
 impl Terms {
@@ -81,6 +84,7 @@ impl Terms {
     pub fn plan(&self, graph: &Graph, inferences: u32) -> Result<Plan> {
         // A longer session costs about the same an inference.
         const FEW: u64 = 32;
+        let inferences = self.shared_by.unwrap_or(inferences);
         let candidates = self.preset.flavours().iter().copied();
         let mut best: Option<(f64, Plan)> = None;
         for flavour in candidates.filter(|f| self.flavour.is_none_or(|wanted| wanted == *f)) {
@@ -93,7 +97,7 @@ impl Terms {
                 session: inferences,
             };
             let plan = plan_for(graph, self.reveal, choice)?;
-            let setup = predict_setup(graph, &plan)?;
+            let setup = predict_setup(graph, &plan, false)?;
             let all = plan.predict_session(u64::from(inferences).min(FEW));
             let value = self.objective.value(setup + all.offline(), all.online());
             if best.as_ref().is_none_or(|(least, _)| value < *least) {
@@ -106,18 +110,26 @@ impl Terms {
     }
 }
 
-/// The set-up traffic that [`Client::connect`] causes.
+/// The set-up traffic that [`Client::connect`] causes; trees may be there from an earlier session.
 ///
 /// # Errors
 /// None in practice; the serialiser's if it fails.
-pub fn predict_setup(graph: &Graph, plan: &Plan) -> Result<Traffic> {
-    let ot = extension(plan.choice.flavour).setup_traffic() + trees::setup_traffic(plan.products())?;
-    let flows = [
+pub fn predict_setup(graph: &Graph, plan: &Plan, reused: bool) -> Result<Traffic> {
+    let packed = plan.products().any(Product::is_packed);
+    let trees = match (packed, reused) {
+        (true, true) => trees::nonce_traffic(),
+        _ => trees::setup_traffic(plan.products())?,
+    };
+    let ot = extension(plan.choice.flavour).setup_traffic() + trees;
+    let mut flows = vec![
         Flow::Up(HELLO_BYTES as u64),
         Flow::Down((4 + file::graph_to_json(graph)?.len()) as u64),
         Flow::Up((Choice::BYTES + HASH_BYTES) as u64),
         Flow::Down(HASH_BYTES as u64),
     ];
+    if packed {
+        flows.extend([Flow::Up(trees::ID_BYTES as u64), Flow::Down(1)]);
+    }
     let ot = Traffic { up: ot.sent, down: ot.received, rounds: ot.rounds };
     let mut keys = Vec::new();
     if plan.choice.preset.is_baseline() {
@@ -145,6 +157,8 @@ pub struct Report {
     pub inferences: u64,
     /// Seconds of all of it, by phase: set-up, offline, online.
     pub seconds: [f64; 3],
+    /// Whether the trees of an earlier session served this one.
+    pub reused: bool,
 }
 
 /// The model owner's end.
@@ -172,7 +186,7 @@ impl<'m> Server<'m> {
     ///
     /// # Errors
     /// The connection broke, or the peer is no copriv client or planned otherwise.
-    pub fn accept(mut channel: Channel, model: &'m Model) -> Result<Self> {
+    pub fn accept(mut channel: Channel, model: &'m Model, nursery: Option<&Nursery>) -> Result<Self> {
         let start = Instant::now();
         let hello = channel.recv(HELLO_BYTES)?;
         let (magic, rest) = hello.split_at(MAGIC.len());
@@ -194,9 +208,26 @@ impl<'m> Server<'m> {
         let plan = plan_for(&model.graph, reveal, choice)?;
         channel.send(&plan.hash())?;
         if hash != plan.hash() {
-            return Err(Error::PeerIncompatible("its plan differs from ours".into()));
+            return Err(disagreement(&mut channel, &plan));
         }
-        let core = Core::connect(channel, Role::Server, plan, Some(&model.weights), start)?;
+        let mut old = None;
+        let mut print = [0; 32];
+        if plan.products().any(Product::is_packed) {
+            let id = channel.recv(trees::ID_BYTES)?;
+            if let Some(nursery) = nursery {
+                let layers = engine::layers(&plan, Some(&model.weights))?;
+                print = trees::fingerprint(&plan, &trees::leaves(layers.into_iter())?);
+                let id = id.as_slice().try_into().map_err(|_| Error::Usage("an identifier".into()))?;
+                old = nursery.punctured(id, &print).map(Trees::Punctured);
+            }
+            channel.send(&[u8::from(old.is_some())])?;
+        }
+        let reused = old.is_some();
+        let mut core = Core::connect(channel, Role::Server, plan, Some(&model.weights), old, start)?;
+        if let Some(nursery) = nursery.filter(|_| !reused) {
+            core.party.keep_trees(nursery, &core.plan, &print)?;
+        }
+        core.report.reused = reused;
         Ok(Self { core, model, inferences })
     }
 
@@ -234,7 +265,12 @@ impl Client {
     ///
     /// # Errors
     /// The connection broke, or the peer is no copriv server or sent an invalid graph.
-    pub fn connect(mut channel: Channel, terms: Terms, inferences: u32) -> Result<Self> {
+    pub fn connect(
+        mut channel: Channel,
+        terms: Terms,
+        inferences: u32,
+        nursery: Option<&Nursery>,
+    ) -> Result<Self> {
         let start = Instant::now();
         channel.send(MAGIC)?;
         channel.send(&[terms.reveal.classes()])?;
@@ -253,9 +289,22 @@ impl Client {
         channel.send(&plan.choice.to_bytes())?;
         channel.send(&plan.hash())?;
         if channel.recv(HASH_BYTES)? != plan.hash() {
-            return Err(Error::PeerIncompatible("its plan differs from ours".into()));
+            return Err(disagreement(&mut channel, &plan));
         }
-        let core = Core::connect(channel, Role::Client, plan, None, start)?;
+        let mut old = None;
+        if plan.products().any(Product::is_packed) {
+            old = nursery.and_then(|nursery| nursery.holder(&plan));
+            channel.send(old.as_ref().map_or(&[0; trees::ID_BYTES], |trees| trees.id()))?;
+            if channel.recv(1)? != [1] {
+                old = None;
+            }
+        }
+        let reused = old.is_some();
+        let mut core = Core::connect(channel, Role::Client, plan, None, old.map(Trees::Holder), start)?;
+        if let Some(nursery) = nursery.filter(|_| !reused) {
+            core.party.keep_trees(nursery, &core.plan, &[0; 32])?;
+        }
+        core.report.reused = reused;
         Ok(Self { core, graph })
     }
 
@@ -292,16 +341,44 @@ impl Client {
     }
 }
 
+/// Both parties tell their steps' fingerprints, to name the first that differs.
+fn disagreement(channel: &mut Channel, plan: &Plan) -> Error {
+    /// Enough to tell steps apart; no plan has so many.
+    const PRINT: usize = 8;
+    const MOST: usize = 1 << 16;
+    let mine: Vec<u8> = plan.steps.iter().flat_map(|step| step.fingerprint()[..PRINT].to_vec()).collect();
+    let mut differs = || -> Result<String> {
+        let theirs = channel.exchange(&(plan.steps.len() as u32).to_le_bytes(), 4)?;
+        let steps = u32::from_le_bytes([theirs[0], theirs[1], theirs[2], theirs[3]]) as usize;
+        if steps > MOST {
+            return Err(Error::PeerMisbehaved(format!("its plan has {steps} steps")));
+        }
+        let theirs = channel.exchange(&mine, PRINT * steps)?;
+        let same = mine.chunks(PRINT).zip(theirs.chunks(PRINT)).take_while(|(a, b)| a == b).count();
+        Ok(plan.steps.get(same).map_or_else(|| "the end".into(), |step| format!("layer `{}`", step.layer)))
+    };
+    match differs() {
+        Ok(place) => Error::PeerIncompatible(format!(
+            "its plan differs from ours, first at {place}; do both run the same version?"
+        )),
+        Err(error) => error,
+    }
+}
+
 impl Core {
     fn connect(
         channel: Channel,
         role: Role,
         plan: Plan,
         weights: Option<&copriv_model::Weights>,
+        old: Option<Trees>,
         start: Instant,
     ) -> Result<Self> {
         let mut party = Party::connect(channel, role, plan.choice, make_rng::<StdRng>())?;
-        engine::plant(&mut party, &plan, weights)?;
+        match old {
+            Some(trees) => party.adopt(trees)?,
+            None => engine::plant(&mut party, &plan, weights)?,
+        }
         party.channel.flush()?;
         let setup = engine::to_plan(&party, party.channel.traffic());
         let mut core = Self { party, plan, measured: Measured::default(), report: Report::default() };

@@ -83,7 +83,7 @@ fn through(up: Tamper, down: Tamper) -> (Result<(), Error>, Result<Vec<i64>, Err
     thread::scope(|scope| {
         let server = scope.spawn(move || {
             let (stream, _) = back.accept().unwrap();
-            Server::accept(channel(stream), &model())?.run().map(drop)
+            Server::accept(channel(stream), &model(), None)?.run().map(drop)
         });
         scope.spawn(move || {
             let (client, _) = front.accept().unwrap();
@@ -94,7 +94,7 @@ fn through(up: Tamper, down: Tamper) -> (Result<(), Error>, Result<Vec<i64>, Err
         });
         let client = (|| {
             let mut client =
-                Client::connect(channel(TcpStream::connect(to_front).unwrap()), Terms::default(), 1)?;
+                Client::connect(channel(TcpStream::connect(to_front).unwrap()), Terms::default(), 1, None)?;
             let input = vec![3; 16];
             let material = client.offline()?;
             client.online(material, &input)
@@ -141,7 +141,7 @@ fn a_graph_of_absurd_length_is_refused_before_it_is_read() {
     let (client, mut server) = Channel::pair();
     server.send(&u32::MAX.to_le_bytes()).unwrap();
     server.flush().unwrap();
-    let Err(error) = Client::connect(client, Terms::default(), 1) else { panic!("accepted") };
+    let Err(error) = Client::connect(client, Terms::default(), 1, None) else { panic!("accepted") };
     assert!(error.to_string().contains("4294967295 bytes"), "{error}");
 }
 
@@ -157,7 +157,7 @@ fn graphs_that_do_not_validate_are_refused() {
         server.send(&(text.len() as u32).to_le_bytes()).unwrap();
         server.send(text.as_bytes()).unwrap();
         server.flush().unwrap();
-        assert!(Client::connect(client, Terms::default(), 1).is_err());
+        assert!(Client::connect(client, Terms::default(), 1, None).is_err());
     }
 }
 
@@ -167,6 +167,6 @@ fn a_stranger_is_turned_away() {
     client.send(b"GET / HTTP/1.1\r\n").unwrap();
     client.flush().unwrap();
     let model = model();
-    let Err(error) = Server::accept(server, &model) else { panic!("accepted") };
+    let Err(error) = Server::accept(server, &model, None) else { panic!("accepted") };
     assert!(matches!(error, Error::PeerIncompatible(_)), "{error}");
 }

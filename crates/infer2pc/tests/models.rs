@@ -6,7 +6,7 @@ mod common;
 use common::{parties, same_parties};
 use copriv_infer2pc::engine::{self, Measured};
 use copriv_infer2pc::session::predict_setup;
-use copriv_infer2pc::{Channel, Client, Reveal, Server, Terms};
+use copriv_infer2pc::{Channel, Client, Nursery, Reveal, Server, Terms};
 use copriv_model::kernel::mask;
 use copriv_model::{
     Bias, ConvSpec, Graph, GraphBuilder, LayerWeights, LinearSpec, Model, NodeId, Subsample, TensorType,
@@ -282,10 +282,11 @@ fn sessions_agree_with_the_executor_over_several_inferences() {
         let model = Draw::new(seed).model(3);
         let (a, b) = Channel::pair();
         let server_model = model.clone();
-        let server = std::thread::spawn(move || Server::accept(a, &server_model).unwrap().run().unwrap());
+        let server =
+            std::thread::spawn(move || Server::accept(a, &server_model, None).unwrap().run().unwrap());
         let terms = Terms { reveal, flavour: Some(flavour), ..Terms::default() };
-        let mut client = Client::connect(b, terms, 3).unwrap();
-        assert_eq!(client.report().setup, predict_setup(&model.graph, client.plan()).unwrap());
+        let mut client = Client::connect(b, terms, 3, None).unwrap();
+        assert_eq!(client.report().setup, predict_setup(&model.graph, client.plan(), false).unwrap());
         for i in 0..3 {
             let x = input(&model.graph, i);
             let material = client.offline().unwrap();
@@ -313,11 +314,12 @@ fn sessions_of_every_preset() {
         let model = Draw::new(17).model(3);
         let (a, b) = Channel::pair();
         let server_model = model.clone();
-        let server = std::thread::spawn(move || Server::accept(a, &server_model).unwrap().run().unwrap());
-        let mut client = Client::connect(b, Terms { preset, ..Terms::default() }, 1).unwrap();
+        let server =
+            std::thread::spawn(move || Server::accept(a, &server_model, None).unwrap().run().unwrap());
+        let mut client = Client::connect(b, Terms { preset, ..Terms::default() }, 1, None).unwrap();
         let choice = client.plan().choice;
         assert_eq!(choice.preset, preset);
-        assert_eq!(client.report().setup, predict_setup(&model.graph, client.plan()).unwrap());
+        assert_eq!(client.report().setup, predict_setup(&model.graph, client.plan(), false).unwrap());
         let x = input(&model.graph, 4);
         let material = client.offline().unwrap();
         assert_eq!(client.online(material, &x).unwrap(), execute::run(&model, &x).unwrap().output());
@@ -339,7 +341,7 @@ fn a_client_without_a_preference_gets_the_fewest_bytes() {
     let graph = Draw::new(3).model(4).graph;
     let bytes = |terms: Terms, n: u32| {
         let plan = terms.plan(&graph, n).unwrap();
-        let setup = predict_setup(&graph, &plan).unwrap();
+        let setup = predict_setup(&graph, &plan, false).unwrap();
         (setup.bytes() + plan.predict_session(u64::from(n)).total_bytes(), plan.choice)
     };
     for n in [1, 30] {
@@ -366,4 +368,44 @@ fn material_of_another_plan_is_refused() {
     let (a, b) =
         parties(Flavour::Iknp.into(), |p| swapped(p, Some(&models[0].weights)), |p| swapped(p, None));
     assert!(a.contains("another plan") && b.contains("another plan"));
+}
+
+#[test]
+fn a_set_up_that_is_kept_serves_later_sessions_until_the_weights_change() {
+    let folder = std::env::temp_dir().join(format!("copriv-nursery-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&folder);
+    let (at_server, at_client) =
+        (Nursery::of_server(folder.join("server")), Nursery::of_client(folder.join("client"), "server"));
+    let model = Draw::new(21).model(3);
+    let mut changed = model.clone();
+    let name = model.weights.iter().next().unwrap().0.to_owned();
+    let mut layer = changed.weights.layer(&name).unwrap().clone();
+    layer.weight[0] ^= 1;
+    changed.weights.insert(&name, layer);
+    let terms = Terms { shared_by: Some(1000), ..Terms::default() };
+    let session = |model: &Model, seed: u64| {
+        let (a, b) = Channel::pair();
+        std::thread::scope(|scope| {
+            let server = scope.spawn(|| Server::accept(a, model, Some(&at_server)).unwrap().run().unwrap());
+            let mut client = Client::connect(b, terms, 1, Some(&at_client)).unwrap();
+            let x = input(&model.graph, seed);
+            let material = client.offline().unwrap();
+            assert_eq!(client.online(material, &x).unwrap(), execute::run(model, &x).unwrap().output());
+            let report = client.report().clone();
+            assert_eq!(report.setup, predict_setup(&model.graph, client.plan(), report.reused).unwrap());
+            drop(client);
+            assert_eq!(server.join().unwrap().reused, report.reused);
+            report.reused
+        })
+    };
+    assert!(!session(&model, 1), "the first session sets up");
+    assert!(session(&model, 2) && session(&model, 3));
+    assert!(!session(&changed, 4), "changed weights: trees are never punctured anew");
+    assert!(session(&changed, 5));
+    assert!(!session(&model, 6), "the client keeps one set-up for a server");
+    for file in std::fs::read_dir(folder.join("client")).unwrap() {
+        std::fs::write(file.unwrap().path(), b"damaged").unwrap();
+    }
+    assert!(!session(&model, 7), "a damaged file means a new set-up");
+    let _ = std::fs::remove_dir_all(&folder);
 }

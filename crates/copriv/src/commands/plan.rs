@@ -1,5 +1,7 @@
 //! `copriv plan`: what a model costs, layer by layer, under one preset or several.
 
+mod measure;
+
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -7,8 +9,8 @@ use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, Table};
 use copriv_infer2pc::Terms;
 use copriv_infer2pc::session::predict_setup;
-use copriv_model::Graph;
 use copriv_model::file::{self, write_whole};
+use copriv_model::{Graph, Model};
 use copriv_plan::architectures::{self, Bits, Numbers};
 use copriv_plan::linear::{Algorithm, Method, Product, Side, Tile};
 use copriv_plan::{LayerPrice, Network, Plan, StepKind, Traffic};
@@ -27,6 +29,8 @@ struct Priced {
     layers: Vec<Layer>,
     offline: Traffic,
     online: Traffic,
+    /// What `--run` measured: seconds of set-up, offline and online of all its inferences, on loopback.
+    measured_seconds: Option<[f64; 3]>,
     /// On the link of `--net`, messages only: once a session, then for each inference.
     setup_seconds: f64,
     offline_seconds: f64,
@@ -46,8 +50,15 @@ pub fn run(args: &cli::Plan) -> Result<()> {
     let network = Network::from(args.net);
     let mut all = Vec::new();
     for &preset in &args.presets {
-        let plan = Terms::from(args.terms(preset)).plan(&graph, args.inferences)?;
+        let plan = terms(args, preset).plan(&graph, args.inferences)?;
         all.push(price(&graph, &plan, network, args.inferences)?);
+    }
+    if let Some(inferences) = args.run {
+        let model = model(args, &graph)?;
+        for (priced, &preset) in all.iter_mut().zip(&args.presets) {
+            let report = measure::measure(&model, terms(args, preset), inferences)?;
+            priced.measured_seconds = Some(report.seconds);
+        }
     }
     if let Some(path) = &args.json {
         write_json(&all, path)?;
@@ -58,8 +69,22 @@ pub fn run(args: &cli::Plan) -> Result<()> {
     if args.json.as_deref() != Some(Path::new("-")) {
         say!("{}: means of {} inferences a session", graph.name, args.inferences);
         say!("{}\n{}", layers(&all), totals(&all, network));
+        for priced in &all {
+            let Some([setup, offline, online]) = priced.measured_seconds else { continue };
+            say!(
+                "{}: ran {} on loopback, outputs as the executor's, bytes and rounds as planned: \
+                 {setup:.2} s set-up, {offline:.2} s offline, {online:.2} s online",
+                priced.preset,
+                args.run.unwrap_or_default(),
+            );
+        }
     }
     Ok(())
+}
+
+/// The set-up is shared out to `--inferences`, also if `--run` runs fewer.
+fn terms(args: &cli::Plan, preset: cli::PresetArg) -> Terms {
+    Terms { shared_by: Some(args.inferences), ..args.terms(preset).into() }
 }
 
 /// One picture a preset, on a common axis.
@@ -88,8 +113,14 @@ fn graph(args: &cli::Plan) -> Result<Graph> {
         .with_context(|| format!("`{}` is no folder of an integer model either", args.model))
 }
 
+/// What `--run` runs: the model's own weights, or random ones.
+fn model(args: &cli::Plan, graph: &Graph) -> Result<Model> {
+    let folder = Path::new(&args.model);
+    if folder.is_dir() { Ok(file::load(folder)?) } else { measure::random_model(graph.clone(), 1) }
+}
+
 fn price(graph: &Graph, plan: &Plan, network: Network, inferences: u32) -> Result<Priced> {
-    let setup = predict_setup(graph, plan)?;
+    let setup = predict_setup(graph, plan, false)?;
     let mean = plan.predict_session(u64::from(inferences)).mean(u64::from(inferences));
     let products = plan.steps.iter().filter_map(|step| match &step.kind {
         StepKind::Product { product, .. } => Some((step.layer.as_str(), describe(product))),
@@ -105,6 +136,7 @@ fn price(graph: &Graph, plan: &Plan, network: Network, inferences: u32) -> Resul
         layers: mean.layers.into_iter().map(layer).collect(),
         offline,
         online,
+        measured_seconds: None,
         setup_seconds: network.seconds(setup),
         offline_seconds: network.seconds(offline),
         online_seconds: network.seconds(online),

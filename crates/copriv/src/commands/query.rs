@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use copriv_infer2pc::{Channel, Client, Reveal, Terms};
+use copriv_infer2pc::{Channel, Client, Nursery, Reveal, Terms};
 use copriv_model::{Graph, execute};
 use copriv_train::data;
 
@@ -15,6 +15,9 @@ use crate::private::QueryLine;
 use crate::progress::Bar;
 use crate::report::mb;
 
+/// Inferences that a kept set-up is expected to serve.
+const MANY: u32 = 1000;
+
 pub fn run(args: &cli::Query) -> Result<()> {
     // Images first: a client that cannot read them need not bother the server.
     let images = Images::load(args)?;
@@ -22,8 +25,11 @@ pub fn run(args: &cli::Query) -> Result<()> {
         .with_context(|| format!("no server answers at {}", args.connect))?;
     let mut channel = Channel::tcp(stream)?;
     channel.set_timeout(Some(TIMEOUT))?;
-    let terms = Terms::from(args.terms);
-    let mut client = Client::connect(channel, terms, images.len() as u32)?;
+    let nursery = args.state.as_ref().map(|folder| Nursery::of_client(folder, &args.connect.to_string()));
+    // A set-up that is kept is shared out to many sessions.
+    let shared_by = nursery.is_some().then_some(MANY);
+    let terms = Terms { shared_by, ..args.terms.into() };
+    let mut client = Client::connect(channel, terms, images.len() as u32, nursery.as_ref())?;
     let mut lines = args.json.as_deref().map(lines_to).transpose()?;
     let bar =
         (images.len() > 2 && lines.is_none()).then(|| Bar::new("private inferences", images.len() as u64));
@@ -47,8 +53,9 @@ pub fn run(args: &cli::Query) -> Result<()> {
     match &mut lines {
         Some(lines) => write_line(lines, &QueryLine::Session(report.clone()))?,
         None => say!(
-            "{:.3} MB set-up, then {:.3} MB offline and {:.3} MB online an image",
+            "{:.3} MB set-up{}, then {:.3} MB offline and {:.3} MB online an image",
             mb(report.setup),
+            if report.reused { " (with what an earlier session kept)" } else { "" },
             mb(inference.offline()),
             mb(inference.online())
         ),

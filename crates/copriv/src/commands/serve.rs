@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use copriv_infer2pc::{Channel, Report, Server};
+use copriv_infer2pc::{Channel, Nursery, Report, Server};
 use copriv_model::{Model, file};
 
 use crate::cli;
@@ -15,28 +15,30 @@ pub const TIMEOUT: Duration = Duration::from_secs(120);
 
 pub fn run(args: &cli::Serve) -> Result<()> {
     let model = file::load(&args.model)?;
+    let nursery = args.state.as_ref().map(Nursery::of_server);
+    let nursery = nursery.as_ref();
     let listener =
         TcpListener::bind(args.listen).with_context(|| format!("cannot listen on {}", args.listen))?;
     say!("listening on {}", listener.local_addr()?);
     std::io::stdout().flush()?;
     if args.once {
         let (stream, peer) = listener.accept().context("cannot accept a client")?;
-        return serve(stream, &model).map(drop).with_context(|| format!("client {peer}"));
+        return serve(stream, &model, nursery).map(drop).with_context(|| format!("client {peer}"));
     }
     std::thread::scope(|scope| {
         loop {
             let (stream, peer) = listener.accept().context("cannot accept a client")?;
             let model = &model;
-            scope.spawn(move || log(peer, serve(stream, model)));
+            scope.spawn(move || log(peer, serve(stream, model, nursery)));
         }
     })
 }
 
 /// One client, from hello to end; a failure concerns that client alone.
-fn serve(stream: TcpStream, model: &Model) -> Result<Report> {
+fn serve(stream: TcpStream, model: &Model, nursery: Option<&Nursery>) -> Result<Report> {
     let mut channel = Channel::tcp(stream)?;
     channel.set_timeout(Some(TIMEOUT))?;
-    Ok(Server::accept(channel, model)?.run()?)
+    Ok(Server::accept(channel, model, nursery)?.run()?)
 }
 
 fn log(peer: SocketAddr, result: Result<Report>) {

@@ -116,6 +116,11 @@ impl Product {
         }
     }
 
+    /// Tells this product from every other.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        *blake3::hash(format!("{self:?}").as_bytes()).as_bytes()
+    }
+
     /// Number of trees.
     pub fn groups(&self) -> usize {
         self.trees().iter().map(|(_, n)| *n as usize).sum()
