@@ -58,7 +58,7 @@ fn price(network: &'static str, preset: Preset) -> Result<Priced> {
         network,
         numbers: label,
         preset,
-        setup: predict_setup(&graph, &plan)?,
+        setup: predict_setup(&graph, &plan, false)?,
         inference: plan.predict_session(inferences).mean(inferences),
         printed: printed(network, preset),
     })
