@@ -11,7 +11,7 @@
 //! | [`compare`] | millionaires, DReLU | CrypTFlow2, eprint 2020/1002 |
 //! | [`convert`] | B2A, MUX, truncate-and-reduce, extension | SiRNN, eprint 2021/459; PrivQuant |
 //! | [`baseline`] | the same, as CrypTFlow2 and SiRNN have them | SCI |
-//! | [`select`] | clamp, ReLU, max pool, argmax, top-k | CrypTFlow2 |
+//! | [`select`] | clamp, ReLU, max pool, argmax, top-k, look-up tables | CrypTFlow2 |
 //! | [`linear`] | `W * r` | Gilboa; CoPriv; packed VOLE |
 //! | [`engine`] | the steps of a plan, offline and online | |
 //! | [`session`] | handshake, set-up, server and client | |

@@ -1,13 +1,14 @@
 //! Selections by a comparison: clamps (ReLU among them), max pool, argmax, top-k.
 
 use copriv_model::kernel::mask;
+use copriv_ot::correlation::{Correlation, Table};
 use copriv_plan::Forest;
 use copriv_plan::cost::tournament;
 use copriv_plan::step::Window;
 
 use crate::compare::{EQ, GT, and, drelu, grow};
 use crate::convert::{self, mux_and_b2a};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::{OtStock, Party};
 
 /// `max(x, bound)`: `bound + b * (x - bound)` with `b = 1{x - bound >= 0}`. ReLU is
@@ -153,6 +154,32 @@ fn where_it_lies(
     let inside = and(party, stock, 1, &positive, &clear)?;
     let above = inside.iter().zip(&positive).map(|(i, p)| (i ^ p) & 1 == 1).collect();
     Ok((inside.iter().map(|i| i & 1 == 1).collect(), above))
+}
+
+/// `table[x]` for values shared in `Z_2^bits`, `bits` at most 8, into `Z_2^ring` (SiRNN section 3.1.2):
+/// the server turns the public table by its share, the client looks its own up.
+pub fn look_up(
+    party: &mut Party,
+    stock: &mut OtStock,
+    (bits, ring): (u32, u32),
+    table: &[u64],
+    x: &[u64],
+) -> Result<Vec<u64>> {
+    if table.len() != 1 << bits {
+        return Err(Error::Usage(format!("a table of {} entries for {bits} bits", table.len())));
+    }
+    let kind = Table { digit_bits: bits, width: ring };
+    let rots = x.len() * kind.rots();
+    Ok(if party.is_server() {
+        let flips = party.channel.recv(kind.flips_bytes(x.len()) as usize)?;
+        let turned = |i: usize, v: usize| table[((x[i] + v as u64) & mask(bits)) as usize];
+        let (message, shares) = copriv_ot::table::sender(stock.send(rots)?, (bits, ring), &flips, turned)?;
+        party.channel.send(&message)?;
+        shares
+    } else {
+        let digits: Vec<u8> = x.iter().map(|v| (v & mask(bits)) as u8).collect();
+        kind.receive_over(&mut party.channel, stock.receive(rots)?, &digits)?
+    })
 }
 
 /// Maximum of each window. Differences of two elements must fit the ring.

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{CHOICE, SIRNN, operator, parties, share};
+use common::{CHOICE, SIRNN, operator, parties, same_parties, share};
 use copriv_infer2pc::{baseline, compare, convert, select};
 use copriv_model::kernel::mask;
 use copriv_plan::step::{Step, StepKind, Window};
@@ -293,6 +293,32 @@ fn the_k_largest_in_order_and_the_first_of_equals_first() {
                 copriv_model::execute::top_k(&values, k).into_iter().map(|i| i as u64).collect();
             assert_eq!(y, expected, "{values:?}");
         }
+    }
+}
+
+#[test]
+fn look_ups_are_exact() {
+    for (bits, ring) in [(1, 1), (2, 8), (3, 5), (5, 32), (8, 9), (8, 62)] {
+        let mut rng = StdRng::seed_from_u64(u64::from(bits));
+        let table: Vec<u64> = (0..1 << bits).map(|_| rng.random::<u64>() & mask(ring)).collect();
+        let x = values(bits);
+        let (a, b) = share(&x, bits, 3);
+        let cost = cost::look_up(x.len() as u64, bits, ring);
+        let run = |p: &mut copriv_infer2pc::Party, mine: &[u64]| {
+            let mut stock = p.stock(cost.ots).unwrap();
+            let before = p.channel.traffic();
+            p.channel.mark_phase();
+            let y = select::look_up(p, &mut stock, (bits, ring), &table, mine).unwrap();
+            p.channel.flush().unwrap();
+            assert!(stock.is_used_up());
+            (y, p.channel.traffic() - before)
+        };
+        let ((ya, _), (yb, seen)) = same_parties(CHOICE, |p| run(p, &a), |p| run(p, &b));
+        for (i, x) in x.iter().enumerate() {
+            assert_eq!(ya[i].wrapping_add(yb[i]) & mask(ring), table[*x as usize], "{bits} bits");
+        }
+        let planned = copriv_plan::traffic::Meter::new().count(&cost.online);
+        assert_eq!((seen.sent, seen.received, seen.rounds), (planned.up, planned.down, planned.rounds));
     }
 }
 

@@ -8,7 +8,7 @@
 //! Bit triples ([`crate::triples`]) stand apart: they have no roles and no messages.
 
 use crate::wire::{mask, packed_len};
-use crate::{Channel, OtError, RotReceiver, RotSender, cot, one_of_n, transfer};
+use crate::{Channel, OtError, RotReceiver, RotSender, cot, one_of_n, table, transfer};
 
 /// Instances of one kind and width, all in one batch.
 pub trait Correlation {
@@ -125,6 +125,60 @@ pub struct Lookup {
     pub digit_bits: u32,
     /// Bits of an entry, 1..=8.
     pub entry_bits: u32,
+}
+
+/// 1-of-`2^digit_bits` OT: additive shares of the chosen entry of a table ([`crate::table`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// Bits of a choice, 1..=8.
+    pub digit_bits: u32,
+    /// Width of the entries' ring, 1..=64.
+    pub width: u32,
+}
+
+impl Correlation for Table {
+    type Choice = u8;
+    /// All `2^digit_bits` entries.
+    type Offer = Vec<u64>;
+    type Sent = u64;
+    type Received = u64;
+
+    fn rots(&self) -> usize {
+        self.digit_bits as usize
+    }
+
+    fn flips_bytes(&self, n: usize) -> u64 {
+        packed_len(n, self.digit_bits) as u64
+    }
+
+    fn message_bytes(&self, n: usize) -> u64 {
+        table::message_bytes(n, self.digit_bits, self.width)
+    }
+
+    fn flips(&self, rots: &RotReceiver, choices: &[u8]) -> Result<Vec<u8>, OtError> {
+        table::flips(rots, self.digit_bits, choices)
+    }
+
+    fn send(
+        &self,
+        rots: RotSender,
+        flips: &[u8],
+        offers: &[Vec<u64>],
+    ) -> Result<(Vec<u8>, Vec<u64>), OtError> {
+        crate::rot::check_count("tables", rots.len(), offers.len() * self.rots())?;
+        for offer in offers {
+            crate::error::check_argument("entries of a table", 1 << self.digit_bits, offer.len())?;
+        }
+        table::sender(rots, (self.digit_bits, self.width), flips, |i, v| offers[i][v])
+    }
+
+    fn receive(&self, rots: RotReceiver, choices: &[u8], message: &[u8]) -> Result<Vec<u64>, OtError> {
+        table::receiver(rots, (self.digit_bits, self.width), choices, message)
+    }
+
+    fn holds(&self, offer: &Vec<u64>, choice: &u8, sent: &u64, got: &u64) -> bool {
+        sent.wrapping_add(*got).wrapping_sub(offer[usize::from(*choice)]) & mask(self.width) == 0
+    }
 }
 
 impl Correlation for RandomOt {
@@ -361,6 +415,12 @@ mod tests {
         for width in [1, 2, 7, 8, 31, 41, 64] {
             laws(&Transfer { width }, &mut dealer, |d, n| {
                 ((0..n).map(|_| d.rng.random()).collect(), d.bits(n))
+            });
+        }
+        for (digit_bits, width) in [(1, 64), (2, 1), (3, 13), (4, 8), (5, 32), (8, 1), (8, 16), (8, 63)] {
+            laws(&Table { digit_bits, width }, &mut dealer, |d, n| {
+                let tables = (0..n).map(|_| d.values(1 << digit_bits, 64)).collect();
+                (tables, d.values(n, digit_bits).into_iter().map(|c| c as u8).collect())
             });
         }
         for digit_bits in 1..=4 {

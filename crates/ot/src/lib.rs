@@ -14,7 +14,7 @@
 //! | [`extension`] | both directions over a channel | |
 //! | [`rot`] | random OTs, each usable once | |
 //! | [`correlation`] | one interface for what follows | |
-//! | [`cot`], [`transfer`], [`one_of_n`], [`triples`] | correlations, derandomised online | |
+//! | [`cot`], [`transfer`], [`one_of_n`], [`table`], [`triples`] | correlations, derandomised online | |
 //! | [`vole`] | packed VOLE: fixed small numbers times vectors | SoftSpokenOT, eprint 2022/192; Half-Tree, eprint 2022/1431 |
 //! | [`kkot`] | 1-of-N OT extension, sans-IO | KK13, CRYPTO 2013 |
 //! | [`store`] | offline material, each item once | |
@@ -82,6 +82,7 @@ mod secret;
 mod simd;
 pub mod softspoken;
 pub mod store;
+pub mod table;
 mod traffic;
 pub mod transfer;
 mod transpose;

@@ -85,6 +85,13 @@ pub fn extend(n: u64, (from, to, msb_known): (u32, u32, bool), choice: Choice) -
     cot(n, to - from)
 }
 
+/// Look-ups in a table of `2^bits` entries of `ring` bits: a random OT a bit, all entries but one.
+pub fn look_up(n: u64, bits: u32, ring: u32) -> Cost {
+    let entries = packed(n, u64::from(ring) * ((1 << bits) - 1));
+    let online = vec![Flow::Up(packed(n, u64::from(bits))), Flow::Down(entries)];
+    Cost { ots: Ots::from_server(n * u64::from(bits)), online }
+}
+
 /// [`crate::StepKind::ShiftRight`].
 pub fn shift_right(n: u64, ring: u32, shift: u32) -> Cost {
     let online = |flows| Cost { ots: Ots::default(), online: flows };
