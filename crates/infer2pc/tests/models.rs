@@ -3,11 +3,10 @@
 
 mod common;
 
-use common::{parties, same_parties};
+use common::{check, parties};
 use copriv_infer2pc::engine::{self, Measured};
 use copriv_infer2pc::session::predict_setup;
 use copriv_infer2pc::{Channel, Client, Nursery, Reveal, Server, Terms};
-use copriv_model::kernel::mask;
 use copriv_model::{
     Bias, ConvSpec, Graph, GraphBuilder, LayerWeights, LinearSpec, Model, NodeId, Subsample, TensorType,
     Weights, execute,
@@ -188,43 +187,6 @@ fn input(graph: &Graph, seed: u64) -> Vec<i64> {
     let t = graph.input_type();
     let (min, max) = (t.min() as i64, t.max() as i64);
     (0..t.len()).map(|i| if i % 5 == 0 { max } else { rng.random_range(min..=max) }).collect()
-}
-
-/// Runs `model` privately and compares every value, and the traffic of every layer.
-fn check(model: &Model, choice: Choice, x: &[i64]) {
-    let plan = Plan::new(&model.graph, choice).unwrap();
-    let run = |party: &mut copriv_infer2pc::Party, weights: Option<&Weights>, x: Option<&[i64]>| {
-        let mut measured = Measured::default();
-        engine::plant(party, &plan, weights).unwrap();
-        let material = engine::offline(party, &plan, weights, &mut measured).unwrap();
-        let mut shares = Vec::new();
-        let keep = |_: usize, share: &[u64]| shares.push(share.to_vec());
-        let result = engine::online(party, &plan, weights, material, x, &mut measured, keep).unwrap();
-        (result, shares, measured.prediction())
-    };
-    let (server, client) = (
-        |p: &mut copriv_infer2pc::Party| run(p, Some(&model.weights), None),
-        |p: &mut copriv_infer2pc::Party| run(p, None, Some(x)),
-    );
-    // Trees and Ferret need a session of their own.
-    let ((_, server, seen_by_server), (result, client, seen_by_client)) = if choice.preset.is_baseline() {
-        same_parties(choice, server, client)
-    } else {
-        parties(choice, server, client)
-    };
-    let trace = execute::run(model, x).unwrap();
-    for (id, node) in model.graph.nodes.iter().enumerate() {
-        let Some(step) = plan.values[id] else { continue };
-        let ring = plan.steps[step].ring;
-        let sum = |(a, b): (&u64, &u64)| a.wrapping_add(*b) & mask(ring);
-        let got: Vec<u64> = server[step].iter().zip(&client[step]).map(sum).collect();
-        let scaled = |&v: &i64| (v as u64) << plan.scaled[id] & mask(ring);
-        let expected: Vec<u64> = trace.values[id].iter().map(scaled).collect();
-        assert_eq!(got, expected, "layer {}", node.name);
-    }
-    assert_eq!(result.unwrap(), trace.output());
-    assert_eq!(seen_by_server, seen_by_client);
-    assert_eq!(seen_by_client, plan.predict());
 }
 
 proptest! {

@@ -1,4 +1,19 @@
 //! Graph to steps.
+//!
+//! A requantisation is PrivQuant's algorithm 1: with a shift a truncate-and-reduce, without one a
+//! reduction that is local; then an extension if a consumer's ring is wider. What PrivQuant (section 4,
+//! propositions 4.1-4.3) says of neighbours holds here by construction, since no step asks for more bits
+//! than its result needs and every value is extended at most once:
+//!
+//! | rule | where |
+//! |---|---|
+//! | a truncation within a ring is a truncate-and-reduce, then an extension | `truncate`, `extend_to_demand` |
+//! | extensions, and truncations, that follow each other are one | `Rings::demand`: the widest ring of all consumers |
+//! | an extension in front of a reduction is none | `in_ring`: a narrower ring is local |
+//! | a known sign makes an extension one correlated OT (4.2.1) | `Extend::msb_known`, from the range proofs |
+//! | a residual is aligned to the accumulator, added there, requantised once (4.1.2) | `Op::Add` works in the wider ring |
+//!
+//! A truncate-and-reduce has no use for a known sign: it never looks at the high bits.
 
 use copriv_model::kernel::Geometry;
 use copriv_model::{Graph, NodeId, Op};

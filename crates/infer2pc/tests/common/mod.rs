@@ -4,11 +4,13 @@
 use std::cell::RefCell;
 use std::thread;
 
+use copriv_infer2pc::engine::{self, Measured};
 use copriv_infer2pc::{Channel, OtStock, Party, Role};
 use copriv_model::kernel::mask;
+use copriv_model::{Model, Weights, execute};
 use copriv_plan::ot::{Choices, Flavour, OtMeter};
 use copriv_plan::traffic::{Meter, Traffic};
-use copriv_plan::{Choice, Objective, Preset, Step};
+use copriv_plan::{Choice, Objective, Plan, Preset, Step};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -123,4 +125,39 @@ pub fn operator(
     );
     assert_eq!(measured(online), Meter::new().count(&cost.online), "online");
     a.iter().zip(&b).map(|(a, b)| a.wrapping_add(*b) & mask(to)).collect()
+}
+
+/// Runs `model` privately and compares every value, and the traffic of every layer.
+pub fn check(model: &Model, choice: Choice, x: &[i64]) {
+    let plan = Plan::new(&model.graph, choice).unwrap();
+    let run = |party: &mut Party, weights: Option<&Weights>, x: Option<&[i64]>| {
+        let mut measured = Measured::default();
+        engine::plant(party, &plan, weights).unwrap();
+        let material = engine::offline(party, &plan, weights, &mut measured).unwrap();
+        let mut shares = Vec::new();
+        let keep = |_: usize, share: &[u64]| shares.push(share.to_vec());
+        let result = engine::online(party, &plan, weights, material, x, &mut measured, keep).unwrap();
+        (result, shares, measured.prediction())
+    };
+    let (server, client) =
+        (|p: &mut Party| run(p, Some(&model.weights), None), |p: &mut Party| run(p, None, Some(x)));
+    // Trees and Ferret need a session of their own.
+    let ((_, server, seen_by_server), (result, client, seen_by_client)) = if choice.preset.is_baseline() {
+        same_parties(choice, server, client)
+    } else {
+        parties(choice, server, client)
+    };
+    let trace = execute::run(model, x).unwrap();
+    for (id, node) in model.graph.nodes.iter().enumerate() {
+        let Some(step) = plan.values[id] else { continue };
+        let ring = plan.steps[step].ring;
+        let sum = |(a, b): (&u64, &u64)| a.wrapping_add(*b) & mask(ring);
+        let got: Vec<u64> = server[step].iter().zip(&client[step]).map(sum).collect();
+        let scaled = |&v: &i64| (v as u64) << plan.scaled[id] & mask(ring);
+        let expected: Vec<u64> = trace.values[id].iter().map(scaled).collect();
+        assert_eq!(got, expected, "layer {}", node.name);
+    }
+    assert_eq!(result.unwrap(), trace.output());
+    assert_eq!(seen_by_server, seen_by_client);
+    assert_eq!(seen_by_client, plan.predict());
 }
