@@ -161,12 +161,18 @@ struct Layer<'a> {
     form: &'a Form,
 }
 
-/// One plane of one channel, whose groups use the next tickets.
+/// One plane of one channel.
 struct Plane<'a> {
     groups: &'a PlaneGroups,
     channel: usize,
     /// All accumulators.
     sums: &'a mut [u64],
+}
+
+/// A group of a plane, and the right to use it once.
+struct Turn<'a> {
+    group: &'a Group,
+    ticket: Ticket,
 }
 
 impl Layer<'_> {
@@ -182,12 +188,11 @@ impl Layer<'_> {
     ) -> Result<()> {
         let mut bits = BitWriter::with_capacity(plane.groups.message_bytes());
         for group in &plane.groups.groups {
-            let ticket = tickets.next().ok_or_else(out_of_trees)?;
-            let work = (trees, ticket, &mut plane, group, &mut *r, &mut bits);
+            let turn = Turn { group, ticket: tickets.next().ok_or_else(out_of_trees)? };
             match group.width {
-                0..=16 => self.hold_group(work, &mut scratch.narrow)?,
-                17..=32 => self.hold_group(work, &mut scratch.middle)?,
-                _ => self.hold_group(work, &mut scratch.wide)?,
+                0..=16 => self.hold_group(trees, turn, &mut plane, r, &mut scratch.narrow, &mut bits)?,
+                17..=32 => self.hold_group(trees, turn, &mut plane, r, &mut scratch.middle, &mut bits)?,
+                _ => self.hold_group(trees, turn, &mut plane, r, &mut scratch.wide, &mut bits)?,
             }
         }
         message.extend(bits.finish());
@@ -196,15 +201,12 @@ impl Layer<'_> {
 
     fn hold_group<L: Word>(
         &self,
-        (trees, ticket, plane, group, r, message): (
-            &HolderTrees,
-            Ticket,
-            &mut Plane<'_>,
-            &Group,
-            &mut [u64],
-            &mut BitWriter,
-        ),
+        trees: &HolderTrees,
+        Turn { group, ticket }: Turn<'_>,
+        plane: &mut Plane<'_>,
+        r: &mut [u64],
         sums: &mut Sums<L>,
+        message: &mut BitWriter,
     ) -> Result<()> {
         trees.sums(ticket, &radices(plane.groups, group)?, plane.groups.len, sums)?;
         let low = mask(group.width);
@@ -234,12 +236,15 @@ impl Layer<'_> {
     ) -> Result<()> {
         let mut bits = BitReader::new(message);
         for group in &plane.groups.groups {
-            let ticket = tickets.next().ok_or_else(out_of_trees)?;
-            let work = (trees, ticket, &mut plane, group, weights, &mut bits);
+            let turn = Turn { group, ticket: tickets.next().ok_or_else(out_of_trees)? };
             match group.width {
-                0..=16 => self.puncture_group(work, &mut scratch.narrow)?,
-                17..=32 => self.puncture_group(work, &mut scratch.middle)?,
-                _ => self.puncture_group(work, &mut scratch.wide)?,
+                0..=16 => {
+                    self.puncture_group(trees, turn, &mut plane, weights, &mut scratch.narrow, &mut bits)?
+                }
+                17..=32 => {
+                    self.puncture_group(trees, turn, &mut plane, weights, &mut scratch.middle, &mut bits)?
+                }
+                _ => self.puncture_group(trees, turn, &mut plane, weights, &mut scratch.wide, &mut bits)?,
             }
         }
         Ok(bits.finish().map_err(OtError::from)?)
@@ -247,15 +252,12 @@ impl Layer<'_> {
 
     fn puncture_group<L: Word>(
         &self,
-        (trees, ticket, plane, group, weights, message): (
-            &PuncturedTrees,
-            Ticket,
-            &mut Plane<'_>,
-            &Group,
-            &[i64],
-            &mut BitReader<'_>,
-        ),
+        trees: &PuncturedTrees,
+        Turn { group, ticket }: Turn<'_>,
+        plane: &mut Plane<'_>,
+        weights: &[i64],
         sums: &mut Sums<L>,
+        message: &mut BitReader<'_>,
     ) -> Result<()> {
         trees.sums(ticket, &radices(plane.groups, group)?, plane.groups.len, sums)?;
         let mut opened = vec![L::default(); plane.groups.len];
