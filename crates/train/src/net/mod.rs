@@ -3,6 +3,7 @@
 
 mod arch;
 pub mod graph;
+pub mod kernel;
 mod network;
 mod pool;
 mod weights;

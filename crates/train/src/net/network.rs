@@ -4,12 +4,10 @@ use std::sync::Arc;
 
 use burn::module::{Module, Param};
 use burn::tensor::activation::relu;
-use burn::tensor::module::{batch_norm_train, conv2d};
-use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use super::graph::{Bias, Conv, Graph, NodeId, Op};
-use super::pool;
+use super::{kernel, pool};
 use super::weights::{Array, Weights};
 use crate::TrainError;
 use crate::quant::Fake;
@@ -51,6 +49,8 @@ struct Layout {
     slots: Vec<Slot>,
     /// The last user of each value.
     last_use: Vec<NodeId>,
+    /// Convolutions with norm whose only user is a rectifier.
+    rectified: Vec<bool>,
 }
 
 /// Where a node's parameters lie.
@@ -102,7 +102,12 @@ impl Network {
             vectors: vec![],
             tables: vec![],
             statistics: vec![],
-            layout: Arc::new(Layout { graph: graph.clone(), slots: vec![], last_use: vec![] }),
+            layout: Arc::new(Layout {
+                graph: graph.clone(),
+                slots: vec![],
+                last_use: vec![],
+                rectified: vec![],
+            }),
         };
         let mut slots = Vec::with_capacity(graph.nodes.len());
         for node in &graph.nodes {
@@ -149,7 +154,15 @@ impl Network {
                 last_use[input] = id;
             }
         }
-        network.layout = Arc::new(Layout { graph: graph.clone(), slots, last_use });
+        let mut users = vec![0; graph.nodes.len()];
+        graph.nodes.iter().flat_map(|n| &n.inputs).for_each(|&input| users[input] += 1);
+        let mut rectified = vec![false; graph.nodes.len()];
+        for node in graph.nodes.iter().filter(|n| matches!(n.op, Op::Relu { .. })) {
+            let input = node.inputs[0];
+            rectified[input] =
+                users[input] == 1 && matches!(&graph.nodes[input].op, Op::Conv(conv) if conv.norm);
+        }
+        network.layout = Arc::new(Layout { graph: graph.clone(), slots, last_use, rectified });
         Ok(network)
     }
 
@@ -203,9 +216,11 @@ impl Network {
 
     /// Logits `[n, classes]` of images `[n, channels, height, width]`.
     pub fn forward(&self, x: Tensor<4>, pass: &mut Pass<'_>) -> Tensor<2> {
-        let Layout { graph, slots, last_use } = &*self.layout;
+        let Layout { graph, slots, last_use, rectified } = &*self.layout;
         let mut values: Vec<Option<Tensor<4>>> = vec![None; graph.nodes.len()];
         values[0] = Some(x);
+        // A norm and the rectifier behind it are one operator, unless someone looks in between.
+        let fuse = pass.gates.is_none() && pass.fake.is_none() && pass.tap.is_none();
         for (id, node) in graph.nodes.iter().enumerate().skip(1) {
             let take = |values: &mut Vec<Option<Tensor<4>>>, input: NodeId| {
                 let value = if last_use[input] == id { values[input].take() } else { values[input].clone() };
@@ -215,11 +230,14 @@ impl Network {
             let fake = pass.fake;
             let y = match &node.op {
                 Op::Input { .. } => x,
-                Op::Conv(conv) => self.conv(id, conv, &slots[id], x, pass),
+                Op::Conv(conv) => {
+                    let rectifier = (fuse && rectified[id]).then_some(f32::INFINITY);
+                    self.conv(id, conv, &slots[id], x, rectifier, pass)
+                }
                 Op::Relu { gate } => match (gate, pass.gates) {
                     (Some(block), Some(gates)) => gates.apply(*block, x),
-                    _ if fake.is_some() => x,
-                    _ => relu(x),
+                    _ if fake.is_some() || fuse && rectified[node.inputs[0]] => x,
+                    _ => kernel::rectify(x, f32::INFINITY),
                 },
                 Op::Add => x + take(&mut values, node.inputs[1]),
                 Op::Subsample(how) => pool::subsample(x, *how),
@@ -252,20 +270,21 @@ impl Network {
         logits.reshape([n, classes])
     }
 
-    fn conv(&self, id: NodeId, conv: &Conv, slot: &Slot, x: Tensor<4>, pass: &mut Pass<'_>) -> Tensor<4> {
+    fn conv(
+        &self,
+        id: NodeId,
+        conv: &Conv,
+        slot: &Slot,
+        x: Tensor<4>,
+        rectifier: Option<f32>,
+        pass: &mut Pass<'_>,
+    ) -> Tensor<4> {
         let weight = self.kernels[slot.weight].val();
         let weight = match pass.fake {
             Some(fake) => fake.weight(id, weight),
             None => weight,
         };
-        let [n, c, h, w] = x.dims();
-        let y = if conv.is_pointwise() {
-            let weight = weight.reshape([1, conv.out_channels, c]);
-            weight.matmul(x.reshape([n, c, h * w])).reshape([n, conv.out_channels, h, w])
-        } else {
-            let options = ConvOptions::new([conv.stride; 2], [conv.pad; 2], [1, 1], conv.groups);
-            conv2d(x, weight, None, options)
-        };
+        let y = kernel::conv2d(x, weight, conv.stride, conv.pad, conv.groups);
         let y = match &conv.bias {
             Bias::None => y,
             Bias::Channel => {
@@ -288,9 +307,9 @@ impl Network {
             return y;
         }
         let [gamma, beta] = [0, 1].map(|i| self.vectors[slot.affine + i].val());
-        let out = batch_norm_train(y, gamma, beta, NORM_EPSILON);
-        pass.statistics.push([out.mean.without_autodiff(), out.variance.without_autodiff()]);
-        out.output
+        let (y, statistics) = kernel::batch_norm(y, gamma, beta, NORM_EPSILON, rectifier);
+        pass.statistics.push(statistics);
+        y
     }
 }
 
