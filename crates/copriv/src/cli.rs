@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use copriv_infer2pc::{Reveal, Terms};
@@ -77,12 +78,12 @@ pub struct Data {
 #[derive(Args, Clone, Debug)]
 pub struct Network {
     /// A checkpoint
-    #[arg(required_unless_present = "weights", conflicts_with = "weights")]
+    #[arg(conflicts_with = "weights")]
     pub checkpoint: Option<PathBuf>,
     #[command(flatten)]
     pub foreign: Foreign,
     /// Architecture of the weights
-    #[arg(long, requires = "weights", required_unless_present = "checkpoint")]
+    #[arg(long, requires = "weights")]
     pub arch: Option<String>,
 }
 
@@ -134,6 +135,13 @@ pub struct Run {
     /// Run folder [default: runs/COMMAND-ARCH-DATASET]
     #[arg(long)]
     pub out: Option<PathBuf>,
+    /// Go on with the run in this folder, exactly as if it had never stopped; all other settings
+    /// are those that it was started with
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["seed", "out"])]
+    pub resume: Option<PathBuf>,
+    /// Stop after so many minutes, with exit status 3, to be gone on with by --resume
+    #[arg(long, value_name = "M", value_parser = minutes)]
+    pub max_minutes: Option<Duration>,
     /// Also write the result as JSON; `-` is standard output
     #[arg(long)]
     pub json: Option<PathBuf>,
@@ -569,4 +577,11 @@ fn share(text: &str) -> Result<f64, String> {
         Ok(v) if (0.0..=1.0).contains(&v) => Ok(v),
         _ => Err("a share between 0 and 1 is expected".into()),
     }
+}
+
+fn minutes(text: &str) -> Result<Duration, String> {
+    text.parse()
+        .ok()
+        .and_then(|v: f64| Duration::try_from_secs_f64(v * 60.0).ok())
+        .ok_or_else(|| "a number of minutes is expected".into())
 }

@@ -9,6 +9,7 @@ macro_rules! say {
 
 mod cli;
 mod commands;
+mod interrupt;
 mod private;
 mod progress;
 mod report;
@@ -17,11 +18,18 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+/// Exit status of a run that stopped on request and can go on.
+const UNFINISHED: u8 = 3;
+
 fn main() -> ExitCode {
     match commands::run(cli::Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever read our output has seen enough.
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if error.is::<commands::Unfinished>() => {
+            eprintln!("{error}");
+            ExitCode::from(UNFINISHED)
+        }
         Err(error) => {
             eprintln!("error: {}", one_line(&error));
             ExitCode::FAILURE

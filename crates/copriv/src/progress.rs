@@ -1,10 +1,12 @@
 //! Progress on the terminal: bars where a person watches, plain lines elsewhere.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use copriv_train::TrainError;
-use copriv_train::fit::{Metrics, Progress};
-use indicatif::{ProgressBar, ProgressStyle};
+use copriv_train::fit::{Advance, Metrics, Progress, StageView};
+use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
+
+use crate::interrupt;
 
 /// A bar for a known number of units.
 pub struct Bar(ProgressBar);
@@ -12,14 +14,22 @@ pub struct Bar(ProgressBar);
 impl Bar {
     /// Starts at zero.
     pub fn new(label: &str, total: u64) -> Self {
-        let bar = ProgressBar::new(total).with_message(label.to_owned());
-        let style =
-            ProgressStyle::with_template("{msg:<34} {wide_bar:.cyan/blue} {pos:>6}/{len:<6} {eta:>4}");
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        bar.enable_steady_tick(Duration::from_millis(500));
-        if bar.is_hidden() {
+        let bar = Self::styled(
+            total,
+            "{msg:<34} {wide_bar:.cyan/blue} {pos:>6}/{len:<6} {eta:>4}",
+            label.to_owned(),
+        );
+        if bar.0.is_hidden() {
             eprintln!("{label} ...");
         }
+        bar
+    }
+
+    fn styled(total: u64, template: &str, message: String) -> Self {
+        let bar = ProgressBar::new(total).with_message(message);
+        let style = ProgressStyle::with_template(template);
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸─"));
+        bar.enable_steady_tick(Duration::from_millis(500));
         Self(bar)
     }
 
@@ -39,21 +49,97 @@ impl Bar {
     }
 }
 
-/// Shows the progress of training.
+/// Shows the progress of training: a bar an epoch with the running loss, accuracy, images a second
+/// and the time left of the stage, and a line for each epoch that is over.
 #[derive(Default)]
 pub struct Terminal {
-    bar: Option<Bar>,
+    stage: Option<Stage>,
+}
+
+/// The stage that runs.
+struct Stage {
+    bar: Bar,
+    epochs: usize,
+    /// Steps an epoch.
+    steps: usize,
+    /// Steps that are over, here and before an interruption.
+    done: usize,
+    /// Steps and images since it began here.
+    here: (usize, usize),
+    began: Instant,
+    /// Averaged over the last steps.
+    loss: Option<f64>,
+}
+
+/// Weight of the last loss in the average that is shown.
+const FRESHNESS: f64 = 0.05;
+
+impl Stage {
+    fn new(view: &StageView<'_>) -> Self {
+        let template = "{prefix:<22} {wide_bar:.cyan/blue} {percent:>3} %  {msg}";
+        let bar = Bar::styled(view.steps as u64, template, String::new());
+        if bar.0.is_hidden() {
+            let from = if view.done > 0 {
+                format!(", from epoch {}", view.done / view.steps.max(1) + 1)
+            } else {
+                String::new()
+            };
+            eprintln!("{}: {} epochs of {} steps{from}", view.label, view.epochs, view.steps);
+        }
+        let stage = Self {
+            bar,
+            epochs: view.epochs,
+            steps: view.steps,
+            done: view.done,
+            here: (0, 0),
+            began: Instant::now(),
+            loss: None,
+        };
+        stage.bar.0.set_position((view.done % view.steps.max(1)) as u64);
+        stage.show_epoch(view.label, view.done / view.steps.max(1));
+        stage
+    }
+
+    fn show_epoch(&self, label: &str, epoch: usize) {
+        self.bar.0.set_prefix(format!("{label} {:>3}/{}", (epoch + 1).min(self.epochs), self.epochs));
+    }
+
+    /// Images a second since the stage began here, validation included.
+    fn speed(&self) -> f64 {
+        self.here.1 as f64 / self.began.elapsed().as_secs_f64().max(1e-9)
+    }
+
+    /// Time that the rest of the stage takes at the pace so far.
+    fn left(&self) -> Duration {
+        let rest = (self.epochs * self.steps).saturating_sub(self.done) as f64;
+        let pace = self.began.elapsed().as_secs_f64() / self.here.0.max(1) as f64;
+        Duration::try_from_secs_f64(rest * pace).unwrap_or_default()
+    }
 }
 
 impl Progress for Terminal {
-    fn start(&mut self, label: &str, total: u64) {
-        self.bar = Some(Bar::new(label, total));
+    fn start(&mut self, view: &StageView<'_>) {
+        self.stage = Some(Stage::new(view));
     }
 
-    fn advance(&mut self, units: u64) {
-        if let Some(bar) = &self.bar {
-            bar.advance(units);
-        }
+    fn advance(&mut self, step: &Advance) {
+        let Some(stage) = &mut self.stage else { return };
+        stage.done += 1;
+        stage.here = (stage.here.0 + 1, stage.here.1 + step.images);
+        let loss = stage.loss.map_or(step.loss, |old| old + FRESHNESS * (step.loss - old));
+        stage.loss = Some(loss);
+        let bar = &stage.bar.0;
+        bar.set_position(((stage.done - 1) % stage.steps.max(1) + 1) as u64);
+        bar.set_message(format!(
+            "loss {loss:.3}  {:>5.1} %  {:>5.0} images/s  {} left",
+            100.0 * step.right as f64 / step.seen.max(1) as f64,
+            stage.speed(),
+            HumanDuration(stage.left()),
+        ));
+    }
+
+    fn interrupted(&self) -> bool {
+        interrupt::asked()
     }
 
     fn metrics(&mut self, row: &Metrics) -> Result<(), TrainError> {
@@ -61,16 +147,24 @@ impl Progress for Terminal {
             "{:>9} {:>3}   loss {:.3}   training {:>5.1} %   validation {:>5.1} %   {:.1} s",
             row.stage, row.epoch, row.loss, row.train_accuracy, row.accuracy, row.seconds
         );
-        match &self.bar {
-            Some(bar) => bar.line(&text),
+        match &self.stage {
+            Some(stage) => {
+                if stage.bar.0.is_hidden() && row.epoch < stage.epochs {
+                    let left = HumanDuration(stage.left());
+                    eprintln!("{text}   {:.0} images/s   {left} left", stage.speed());
+                } else {
+                    stage.bar.line(&text);
+                }
+                stage.show_epoch(&row.stage, row.epoch);
+            }
             None => eprintln!("{text}"),
         }
         Ok(())
     }
 
     fn finish(&mut self) {
-        if let Some(bar) = self.bar.take() {
-            bar.finish();
+        if let Some(stage) = self.stage.take() {
+            stage.bar.finish();
         }
     }
 }

@@ -95,20 +95,7 @@ impl Checkpoint {
             pixels: self.pixels,
         };
         let json = serde_json::to_string(&header).map_err(|e| TrainError::format(path, e.to_string()))?;
-        let bytes: Vec<(&str, &Array, Vec<u8>)> = self
-            .weights
-            .iter()
-            .map(|(name, a)| (name, a, a.data.iter().flat_map(|v| v.to_le_bytes()).collect()))
-            .collect();
-        let views = bytes
-            .iter()
-            .map(|(name, a, data)| Ok((*name, TensorView::new(Dtype::F32, a.shape.clone(), data)?)))
-            .collect::<Result<Vec<_>, safetensors::SafeTensorError>>();
-        let metadata = HashMap::from([(KEY.to_owned(), json)]);
-        let whole = views
-            .and_then(|views| safetensors::serialize(views, Some(metadata)))
-            .map_err(|e| TrainError::format(path, e.to_string()))?;
-        Ok(write_whole(path, &whole)?)
+        write_tensors(path, KEY, json, self.weights.iter().map(|(name, a)| (name.to_owned(), a)))
     }
 
     /// Reads a file that [`Checkpoint::save`] wrote.
@@ -116,15 +103,11 @@ impl Checkpoint {
     /// # Errors
     /// An absent, truncated or foreign file, or one whose tensors do not fit its network.
     pub fn load(path: &Path) -> Result<Self, TrainError> {
-        let bytes = fs::read(path).map_err(TrainError::io(path))?;
+        let (json, tensors) = read_tensors(path, KEY, "a checkpoint")?;
         let foreign = |e: &dyn std::fmt::Display| {
             TrainError::format(path, format!("not a checkpoint of copriv, or truncated ({e})"))
         };
-        let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|e| foreign(&e))?;
-        let tensors = SafeTensors::deserialize(&bytes).map_err(|e| foreign(&e))?;
-        let json = metadata.metadata().as_ref().and_then(|m| m.get(KEY));
-        let json = json.ok_or_else(|| foreign(&"it describes no network"))?;
-        let header: Header = serde_json::from_str(json).map_err(|e| foreign(&e))?;
+        let header: Header = serde_json::from_str(&json).map_err(|e| foreign(&e))?;
         if header.version != VERSION {
             return Err(TrainError::format(
                 path,
@@ -132,16 +115,7 @@ impl Checkpoint {
             ));
         }
         let mut weights = Weights::default();
-        for (name, view) in tensors.iter() {
-            if view.dtype() != Dtype::F32 {
-                return Err(TrainError::format(
-                    path,
-                    format!("tensor `{name}` is {:?}, not F32", view.dtype()),
-                ));
-            }
-            let values = view.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
-            weights.insert(name, Array { shape: view.shape().to_vec(), data: values });
-        }
+        tensors.into_iter().for_each(|(name, array)| weights.insert(&name, array));
         let inside = |e: TrainError| TrainError::format(path, e.to_string());
         header.graph.shapes().map_err(inside)?;
         weights.check(&header.graph).map_err(inside)?;
@@ -158,4 +132,50 @@ impl Checkpoint {
             pixels: header.pixels,
         })
     }
+}
+
+/// Writes `tensors` as safetensors with `header` under `key` in the metadata: the whole file or none.
+pub(crate) fn write_tensors<'a>(
+    path: &Path,
+    key: &str,
+    header: String,
+    tensors: impl Iterator<Item = (String, &'a Array)>,
+) -> Result<(), TrainError> {
+    let bytes: Vec<(String, &Array, Vec<u8>)> =
+        tensors.map(|(name, a)| (name, a, a.data.iter().flat_map(|v| v.to_le_bytes()).collect())).collect();
+    let views = bytes
+        .iter()
+        .map(|(name, a, data)| Ok((name, TensorView::new(Dtype::F32, a.shape.clone(), data)?)))
+        .collect::<Result<Vec<_>, safetensors::SafeTensorError>>();
+    let metadata = HashMap::from([(key.to_owned(), header)]);
+    let whole = views
+        .and_then(|views| safetensors::serialize(views, Some(metadata)))
+        .map_err(|e| TrainError::format(path, e.to_string()))?;
+    Ok(write_whole(path, &whole)?)
+}
+
+/// The header and the tensors of a file that [`write_tensors`] wrote; `what` it should be.
+pub(crate) fn read_tensors(
+    path: &Path,
+    key: &str,
+    what: &str,
+) -> Result<(String, Vec<(String, Array)>), TrainError> {
+    let bytes = fs::read(path).map_err(TrainError::io(path))?;
+    let foreign = |e: &dyn std::fmt::Display| {
+        TrainError::format(path, format!("not {what} of copriv, or truncated ({e})"))
+    };
+    let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|e| foreign(&e))?;
+    let tensors = SafeTensors::deserialize(&bytes).map_err(|e| foreign(&e))?;
+    let header = metadata.metadata().as_ref().and_then(|m| m.get(key));
+    let header = header.ok_or_else(|| foreign(&"it says nothing of itself"))?.clone();
+    let mut arrays = Vec::with_capacity(tensors.len());
+    for (name, view) in tensors.iter() {
+        if view.dtype() != Dtype::F32 {
+            let reason = format!("tensor `{name}` is {:?}, not F32", view.dtype());
+            return Err(TrainError::format(path, reason));
+        }
+        let values = view.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+        arrays.push((name.to_owned(), Array { shape: view.shape().to_vec(), data: values }));
+    }
+    Ok((header, arrays))
 }

@@ -63,6 +63,22 @@ pub enum TrainError {
         /// The value seen.
         loss: f64,
     },
+    /// Stopped on request; the state is kept.
+    #[error("stopped in {stage}, epoch {epoch}")]
+    Interrupted {
+        /// Which part of the recipe.
+        stage: &'static str,
+        /// Counted from 1.
+        epoch: usize,
+    },
+    /// A kept state that this run cannot go on from.
+    #[error("the state of stage {stage} does not fit: {reason}")]
+    Resume {
+        /// Which part of the recipe.
+        stage: &'static str,
+        /// What does not fit.
+        reason: String,
+    },
     /// A checkpoint of the wrong stage for what was asked.
     #[error("a {found} checkpoint; {wanted}")]
     Stage {

@@ -151,7 +151,8 @@ pub fn prune(
 }
 
 /// The state of the search: a gate for each block.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct GateSearch {
     alpha: Vec<f32>,
     velocity: Vec<f64>,

@@ -1,5 +1,6 @@
 //! Checkpoint files and run folders.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
@@ -71,13 +72,14 @@ fn a_run_folder_holds_arguments_metrics_and_checkpoints() {
     let dir = tempfile::tempdir().unwrap();
     let mut silent = Silent;
     let path = dir.path().join("run");
-    let mut run = RunFolder::create(&path, &["argument"], &mut silent).unwrap();
+    let mut run = RunFolder::create(&path, &HashMap::from([("name", "argument")]), &mut silent).unwrap();
     let mut row = Metrics {
         stage: "train".into(),
         epoch: 1,
         loss: 1.5,
         train_accuracy: 40.0,
         accuracy: 50.0,
+        rate: 0.1,
         seconds: 2.0,
     };
     let first = checkpoint();
@@ -90,8 +92,8 @@ fn a_run_folder_holds_arguments_metrics_and_checkpoints() {
     }
     let metrics = fs::read_to_string(path.join("metrics.csv")).unwrap();
     assert_eq!(metrics.lines().count(), 3);
-    assert_eq!(metrics.lines().next(), Some("stage,epoch,loss,train_accuracy,accuracy,seconds"));
-    assert!(fs::read_to_string(path.join("args.json")).unwrap().contains("argument"));
+    assert_eq!(metrics.lines().next(), Some("stage,epoch,loss,train_accuracy,accuracy,rate,seconds"));
+    assert!(fs::read_to_string(path.join("args.toml")).unwrap().contains("argument"));
     assert_eq!(Checkpoint::load(&path.join("best.safetensors")).unwrap(), first);
     assert_eq!(Checkpoint::load(&path.join("last.safetensors")).unwrap(), second);
 }

@@ -11,10 +11,13 @@ mod query;
 mod reproduce;
 mod serve;
 mod train;
+mod training;
 
 use anyhow::Result;
 
 use crate::cli::{Cli, Command};
+
+pub use training::Unfinished;
 
 /// Runs what the command line asks for.
 pub fn run(cli: Cli) -> Result<()> {

@@ -15,13 +15,16 @@ use copriv_train::structure;
 use copriv_train::{PruneConfig, Pruned, PrunedBlock};
 use serde::Serialize;
 
+use super::training::{Arguments, in_folder};
 use crate::cli;
-use crate::progress::Terminal;
 use crate::report::write_json;
 
 /// Inferences of the session that a network is priced in: long enough for Ferret's iterations to
 /// even out.
 const SESSION: u64 = 32;
+
+/// The network that a run starts from, in its folder.
+const START: &str = "start.safetensors";
 
 /// What `--json` holds.
 #[derive(Serialize)]
@@ -33,29 +36,56 @@ struct Outcome<'a> {
 }
 
 pub fn run(args: &cli::Prune) -> Result<()> {
-    let dataset = data::load(&args.data.dataset, &args.data.data_dir)?;
-    let checkpoint = args.network.load(&dataset)?;
+    let (folder, new, start) = match &args.run.resume {
+        Some(folder) => (folder.clone(), None, None),
+        None => {
+            let start = args.network.load(&data::load(&args.data.dataset, &args.data.data_dir)?)?;
+            let folder = args.run.folder("prune", &start.graph.arch, &args.data.dataset);
+            (folder, Some(arguments(args)?), Some(start))
+        }
+    };
+    let (blocks, accuracy) = in_folder(&folder, new, args.run.max_minutes, |arguments, run| {
+        let dataset = arguments.load()?;
+        let start = match start {
+            Some(start) => start,
+            None => Checkpoint::load(&folder.join(START))?,
+        };
+        let pruned = search(&arguments.config, &start, &dataset, run)?;
+        Ok((pruned.blocks, evaluate(&pruned.checkpoint, &dataset.validation)?.accuracy))
+    })?;
+    if args.run.json.as_deref() != Some(Path::new("-")) {
+        describe(&blocks)?;
+        say!("{accuracy:.1} % of the validation images; the run lies in {}", folder.display());
+    }
+    let outcome = Outcome { run: &folder, blocks: &blocks, validation_accuracy: accuracy };
+    args.run.json.as_ref().map_or(Ok(()), |path| write_json(&outcome, path))
+}
+
+/// What the command line asks for, resolved.
+fn arguments(args: &cli::Prune) -> Result<Arguments<PruneConfig>> {
     let mut config = PruneConfig { budget: args.budget, ..PruneConfig::default() };
     config.seed = args.run.seed.unwrap_or(config.seed);
     config.search.epochs = args.search_epochs.unwrap_or(config.search.epochs);
     config.finetune.epochs = args.epochs.unwrap_or(config.finetune.epochs);
-    let folder = args.run.folder("prune", &checkpoint.graph.arch, &dataset.name);
-    let pruned = prune(&config, &checkpoint, &dataset, &folder)?;
-    let accuracy = evaluate(&pruned.checkpoint, &dataset.validation)?.accuracy;
-    if args.run.json.as_deref() != Some(Path::new("-")) {
-        describe(&pruned.blocks)?;
-        say!("{accuracy:.1} % of the validation images; the run lies in {}", folder.display());
-    }
-    let outcome = Outcome { run: &folder, blocks: &pruned.blocks, validation_accuracy: accuracy };
-    args.run.json.as_ref().map_or(Ok(()), |path| write_json(&outcome, path))
+    Arguments::new(&args.data.dataset, &args.data.data_dir, config)
 }
 
-/// Prunes into a run folder, with the planner's bytes in the loss.
+/// Prunes into a run folder.
 pub fn prune(config: &PruneConfig, start: &Checkpoint, dataset: &Dataset, folder: &Path) -> Result<Pruned> {
+    let arguments = Arguments::new(&dataset.name, Path::new("data"), config.clone())?;
+    in_folder(folder, Some(arguments), None, |_, run| search(config, start, dataset, run))
+}
+
+/// Prunes with the planner's bytes in the loss. The folder keeps what the run starts from.
+fn search(
+    config: &PruneConfig,
+    start: &Checkpoint,
+    dataset: &Dataset,
+    run: &mut RunFolder<'_>,
+) -> Result<Pruned> {
     let savings = savings(start, &QuantConfig::default())?;
-    let mut terminal = Terminal::default();
-    let mut run = RunFolder::create(folder, config, &mut terminal)?;
-    Ok(copriv_train::prune(config, start, dataset, &savings, &mut run)?)
+    start.save(&run.path().join(START))?;
+    Ok(copriv_train::prune(config, start, dataset, &savings, run)?)
 }
 
 /// Prints what became of each block.

@@ -1,6 +1,7 @@
 //! What a person or a program reads at the end: tables, JSON, a page with charts.
 
 pub mod chart;
+mod curves;
 mod html;
 mod table;
 
@@ -11,6 +12,7 @@ use copriv_model::file::write_whole;
 use copriv_plan::{Flavour, LayerPrice, Prediction, Preset, Traffic};
 use serde::Serialize;
 
+pub use curves::curves;
 pub use html::page;
 pub use table::{evaluation_table, summary_table};
 

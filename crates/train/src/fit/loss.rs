@@ -53,33 +53,52 @@ pub fn divergence(student: Tensor<2>, teacher: Tensor<2>, temperature: f64) -> T
 #[cfg(test)]
 mod tests {
     use burn::tensor::Device;
+    use serde::Deserialize;
 
     use super::*;
 
-    fn close(got: Tensor<1>, expected: f64) {
-        let got = f64::from(got.into_scalar::<f32>());
-        assert!((got - expected).abs() < 1e-5 * expected.abs().max(1.0), "{got} instead of {expected}");
+    #[derive(Deserialize)]
+    struct Vectors {
+        losses: Vec<Case>,
     }
 
-    /// Expected values computed here in double precision from the definitions.
-    fn log_softmax_of(z: &[f64]) -> Vec<f64> {
-        let sum: f64 = z.iter().map(|v| v.exp()).sum();
-        z.iter().map(|v| v - sum.ln()).collect()
+    /// What PyTorch says; see `tests/vectors/steps.py`.
+    #[derive(Deserialize)]
+    struct Case {
+        student: Vec<f32>,
+        teacher: Vec<f32>,
+        labels: Vec<i32>,
+        smoothing: f32,
+        temperature: f64,
+        mix: f64,
+        hard: f64,
+        soft: f64,
+        gradient: Vec<f64>,
+    }
+
+    fn close(what: &str, got: f64, expected: f64) {
+        assert!((got - expected).abs() < 2e-6 * expected.abs().max(1.0), "{what}: {got}, not {expected}");
     }
 
     #[test]
-    fn both_losses_follow_their_definitions() {
+    fn losses_and_their_gradients_are_pytorchs() {
+        let vectors: Vectors = serde_json::from_str(include_str!("../../tests/vectors/steps.json")).unwrap();
+        assert!(vectors.losses.len() >= 3);
         let device = Device::flex();
-        let (z, t, smoothing, temperature) = ([1.0, -0.5, 2.0], [0.3, 0.1, -1.0], 0.1, 3.0);
-        let tensor = |v: [f64; 3]| Tensor::<2>::from_floats([v.map(|x| x as f32)], &device);
-        let log_p = log_softmax_of(&z);
-        let target = [smoothing / 3.0, smoothing / 3.0 + 1.0 - smoothing, smoothing / 3.0];
-        let hard: f64 = target.iter().zip(&log_p).map(|(t, p)| -t * p).sum();
-        close(cross_entropy(tensor(z), &[1], smoothing as f32), hard);
-
-        let soft_p = log_softmax_of(&z.map(|v| v / temperature));
-        let soft_t = log_softmax_of(&t.map(|v| v / temperature));
-        let soft: f64 = soft_t.iter().zip(&soft_p).map(|(t, p)| t.exp() * (t - p)).sum();
-        close(divergence(tensor(z), tensor(t), temperature), soft * temperature.powi(2));
+        for case in vectors.losses {
+            let n = case.labels.len();
+            let tensor =
+                |v: &[f32]| Tensor::<2>::from_data(TensorData::new(v.to_vec(), [n, v.len() / n]), &device);
+            let student = tensor(&case.student).autodiff().require_grad();
+            let hard = cross_entropy(student.clone(), &case.labels, case.smoothing);
+            let soft = divergence(student.clone(), tensor(&case.teacher), case.temperature);
+            close("cross entropy", hard.clone().into_scalar::<f32>().into(), case.hard);
+            close("divergence", soft.clone().into_scalar::<f32>().into(), case.soft);
+            let gradients = (hard * (1.0 - case.mix) + soft * case.mix).backward();
+            let gradient = student.grad(&gradients).unwrap().into_data().try_into_vec::<f32>().unwrap();
+            for (got, expected) in gradient.iter().zip(&case.gradient) {
+                close("gradient", (*got).into(), *expected);
+            }
+        }
     }
 }

@@ -1,31 +1,35 @@
 //! The training loop, shared by training, pruning search, finetuning and QAT.
 
+mod descent;
 mod evaluate;
+mod learner;
 mod loss;
 mod progress;
 mod schedule;
-mod step;
+mod state;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crate::TrainError;
-use crate::checkpoint::{Checkpoint, Stage};
-use crate::data::{Dataset, gather};
-use crate::net::{Network, Weights};
-use crate::prune::GateSearch;
-use crate::quant::Fake;
-use crate::recipe::Recipe;
-use crate::rewrite::fold_norms;
 use burn::tensor::Device;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
+use crate::TrainError;
+use crate::checkpoint::Checkpoint;
+use crate::data::{Dataset, gather};
+use crate::prune::GateSearch;
+use crate::recipe::Recipe;
+
 pub use evaluate::{accuracy, argmax, logits, top};
+pub use learner::{Learner, StepOutcome};
 pub use loss::{Distill, cross_entropy, divergence, mixed_cross_entropy};
-pub use progress::{Metrics, Progress, Silent};
+pub use progress::{Advance, Metrics, Progress, Silent, StageView};
 pub use schedule::{Rates, Schedule};
-use step::{Sgd, Shard, step};
+pub use state::{Position, State};
+
+/// A state is kept at least so often.
+const KEEP_EVERY: Duration = Duration::from_secs(600);
 
 /// One stage of training.
 pub(crate) struct Job<'a> {
@@ -45,7 +49,8 @@ pub(crate) struct Job<'a> {
     pub seed: u64,
 }
 
-/// Trains and returns the checkpoint after the last, or the best, epoch.
+/// Trains and returns the checkpoint after the last, or the best, epoch. Goes on from the state
+/// that `progress` has of this stage, if any; a stage that is done returns at once.
 pub(crate) fn fit(
     mut job: Job<'_>,
     data: &Dataset,
@@ -53,101 +58,156 @@ pub(crate) fn fit(
 ) -> Result<Checkpoint, TrainError> {
     let recipe = job.recipe;
     recipe.check()?;
-    if recipe.ema > 0.0 {
-        return Err(TrainError::config("ema", "this loop keeps no moving average yet"));
-    }
-    let graph = &job.start.graph;
-    if graph.input_shape() != data.shape() || graph.outputs() != data.classes.len() {
-        return Err(TrainError::graph(
-            "input",
-            format!(
-                "{} takes {:?} and has {} classes, but {} holds images of {:?} in {} classes",
-                graph.arch,
-                graph.input_shape(),
-                graph.outputs(),
-                data.name,
-                data.shape(),
-                data.classes.len()
-            ),
-        ));
-    }
-    let device = Device::flex();
-    let quant = job.start.quant.as_ref();
-    let fake = quant.map(|spec| Fake::new(graph, spec, data.pixels, &device)).transpose()?;
-    let teacher =
-        job.teacher.map(|(checkpoint, distill)| teacher(checkpoint, distill, &device)).transpose()?;
-    let mut network = Network::new(graph, &job.start.weights, &device.clone().autodiff())?;
-    let mut sgd = Sgd::new(recipe)?;
-
-    let steps = data.train.len().div_ceil(recipe.batch);
-    let total = steps * recipe.epochs;
-    let rates = recipe.rates(steps);
-    let mut rng = ChaCha8Rng::seed_from_u64(job.seed);
-    let mut order: Vec<usize> = (0..data.train.len()).collect();
-    let mut checkpoint = job.start.clone();
-    let mut best = if job.keep_best { validate(&checkpoint, data, None)? } else { f64::NEG_INFINITY };
-    let mut kept = checkpoint.clone();
-    progress.start(job.label, total as u64);
-    for epoch in 0..recipe.epochs {
-        let began = Instant::now();
-        order.shuffle(&mut rng);
-        let (mut loss, mut right) = (0.0, 0);
-        for (i, indices) in order.chunks(recipe.batch).enumerate() {
-            let at = epoch * steps + i;
-            let seed = job.seed.wrapping_add(1 + epoch as u64).wrapping_mul(0xd1b5_4a32_d192_ed03);
-            let size = indices.len().div_ceil(recipe.shards);
-            let shards: Vec<Shard> = indices
-                .chunks(size)
-                .map(|part| Shard {
-                    batch: gather(&data.train, part, data.pixels, recipe.augment, seed),
-                    share: 1.0 / indices.len() as f64,
-                })
-                .collect();
-            let gates = job.gates.as_deref_mut();
-            let outcome;
-            (network, outcome) = step(
-                network,
-                &mut sgd,
-                rates.at(at),
-                &shards,
-                fake.as_ref(),
-                teacher.as_ref(),
-                gates,
-                recipe,
-            );
-            loss += outcome.loss * indices.len() as f64;
-            right += outcome.right;
-            progress.advance(1);
+    check_shapes(job.start, data)?;
+    let mut learner = Learner::new(job.start, job.teacher, recipe, &Device::flex())?;
+    let images = data.train.len();
+    let mut state = State::new(Position::new(job.label, images));
+    if let Some(saved) = progress.resume(job.label)? {
+        if saved.position.images != images || saved.position.gates.is_some() != job.gates.is_some() {
+            return Err(TrainError::Resume {
+                stage: job.label,
+                reason: "it is of another run or data set".into(),
+            });
         }
-        let count = data.train.len() as f64;
-        let loss = loss / count;
-        checkpoint.weights = network.weights();
-        let diverged = || TrainError::Diverged { stage: job.label.to_owned(), epoch: epoch + 1, loss };
-        if !loss.is_finite() || !checkpoint.weights.is_finite() {
-            return Err(diverged());
+        if let (Some(gates), Some(saved)) = (job.gates.as_deref_mut(), &saved.position.gates) {
+            *gates = saved.clone();
+        }
+        if saved.position.done {
+            return Ok(Checkpoint { weights: saved.weights, ..job.start.clone() });
+        }
+        let wrong = |e: TrainError| TrainError::Resume { stage: job.label, reason: e.to_string() };
+        learner.restore(&saved).map_err(wrong)?;
+        state = saved;
+    } else if job.keep_best {
+        state.position.best = Some(validate(job.start, data, None)?);
+        state.kept = job.start.weights.clone();
+    }
+
+    let steps = images.div_ceil(recipe.batch);
+    let rates = recipe.rates(steps);
+    let mut checkpoint = job.start.clone();
+    let done = state.position.epoch * steps + state.position.step;
+    progress.start(&StageView { label: job.label, epochs: recipe.epochs, steps, done });
+    let mut kept_at = Instant::now();
+    while state.position.epoch < recipe.epochs {
+        let epoch = state.position.epoch;
+        let before = state.position.seconds;
+        let began = Instant::now();
+        let seconds = || before + began.elapsed().as_secs_f64();
+        let diverged =
+            |loss: f64| TrainError::Diverged { stage: job.label.to_owned(), epoch: epoch + 1, loss };
+        let order = order(images, job.seed, epoch);
+        for (i, indices) in order.chunks(recipe.batch).enumerate().skip(state.position.step) {
+            let interrupted = progress.interrupted();
+            if interrupted || kept_at.elapsed() > KEEP_EVERY {
+                state.position.seconds = seconds();
+                keep(&learner, job.gates.as_deref(), &mut state, progress)?;
+                kept_at = Instant::now();
+            }
+            if interrupted {
+                progress.finish();
+                return Err(TrainError::Interrupted { stage: job.label, epoch: epoch + 1 });
+            }
+            let batch =
+                gather(&data.train, indices, data.pixels, recipe.augment, epoch_seed(job.seed, epoch));
+            let outcome = learner.gated_step(rates.at(epoch * steps + i), &batch, job.gates.as_deref_mut());
+            let loss = f64::from(outcome.loss.into_scalar::<f32>());
+            if !loss.is_finite() {
+                return Err(diverged(loss));
+            }
+            let position = &mut state.position;
+            position.loss += loss;
+            position.right += outcome.right.into_scalar::<i64>() as u64;
+            position.step = i + 1;
+            progress.advance(&Advance {
+                epoch,
+                images: indices.len(),
+                loss: loss / indices.len() as f64,
+                seen: i * recipe.batch + indices.len(),
+                right: position.right as usize,
+            });
+        }
+        checkpoint.weights = learner.weights();
+        let loss = state.position.loss / images as f64;
+        if !checkpoint.weights.is_finite() {
+            return Err(diverged(loss));
         }
         // Huge parameters overflow only once their norms are folded.
         let accuracy = validate(&checkpoint, data, job.gates.as_deref()).map_err(|e| match e {
-            TrainError::Tensor { .. } => diverged(),
+            TrainError::Tensor { .. } => diverged(loss),
             other => other,
         })?;
-        let row = Metrics {
+        let best = state.position.best.is_none_or(|best| accuracy >= best);
+        progress.metrics(&Metrics {
             stage: job.label.to_owned(),
             epoch: epoch + 1,
             loss,
-            train_accuracy: 100.0 * right as f64 / count,
+            train_accuracy: 100.0 * state.position.right as f64 / images as f64,
             accuracy,
-            seconds: began.elapsed().as_secs_f64(),
-        };
-        progress.metrics(&row)?;
-        progress.checkpoint(&checkpoint, accuracy >= best)?;
-        if accuracy >= best {
-            best = accuracy;
-            kept.weights = checkpoint.weights.clone();
+            rate: rates.at(epoch * steps + steps - 1),
+            seconds: seconds(),
+        })?;
+        progress.checkpoint(&checkpoint, best)?;
+        if best {
+            state.position.best = Some(accuracy);
+            if job.keep_best {
+                state.kept = checkpoint.weights.clone();
+            }
+        }
+        state.position =
+            Position { epoch: epoch + 1, step: 0, loss: 0.0, right: 0, seconds: 0.0, ..state.position };
+        if epoch + 1 < recipe.epochs {
+            keep(&learner, job.gates.as_deref(), &mut state, progress)?;
+            kept_at = Instant::now();
         }
     }
     progress.finish();
-    Ok(if job.keep_best { kept } else { checkpoint })
+    if job.keep_best {
+        checkpoint.weights = state.kept;
+    }
+    let position = Position { done: true, gates: job.gates.map(|g| g.clone()), ..state.position };
+    progress.keep(&State { weights: checkpoint.weights.clone(), ..State::new(position) })?;
+    Ok(checkpoint)
+}
+
+fn keep(
+    learner: &Learner,
+    gates: Option<&GateSearch>,
+    state: &mut State,
+    progress: &mut dyn Progress,
+) -> Result<(), TrainError> {
+    learner.save(state);
+    state.position.gates = gates.cloned();
+    progress.keep(state)
+}
+
+/// The training images in the order of an epoch.
+fn order(images: usize, seed: u64, epoch: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..images).collect();
+    order.shuffle(&mut ChaCha8Rng::seed_from_u64(epoch_seed(seed, epoch)));
+    order
+}
+
+/// Seed of an epoch's order and augmentation.
+fn epoch_seed(seed: u64, epoch: usize) -> u64 {
+    seed.wrapping_add(1 + epoch as u64).wrapping_mul(0xd1b5_4a32_d192_ed03)
+}
+
+fn check_shapes(start: &Checkpoint, data: &Dataset) -> Result<(), TrainError> {
+    let graph = &start.graph;
+    if graph.input_shape() == data.shape() && graph.outputs() == data.classes.len() {
+        return Ok(());
+    }
+    let reason = format!(
+        "{} takes {:?} and has {} classes, but {} holds images of {:?} in {} classes",
+        graph.arch,
+        graph.input_shape(),
+        graph.outputs(),
+        data.name,
+        data.shape(),
+        data.classes.len()
+    );
+    Err(TrainError::graph("input", reason))
 }
 
 /// Validation accuracy in percent, with the gates as they stand.
@@ -163,21 +223,4 @@ fn validate(checkpoint: &Checkpoint, data: &Dataset, gates: Option<&GateSearch>)
     let quant = checkpoint.quant.as_ref();
     let z = logits(graph, &checkpoint.weights, quant, &data.validation, data.pixels)?;
     Ok(accuracy(&z, &data.validation.labels))
-}
-
-/// A network that is only asked.
-pub(crate) struct Teacher {
-    network: Network,
-    distill: Distill,
-}
-
-fn teacher(checkpoint: &Checkpoint, distill: Distill, device: &Device) -> Result<Teacher, TrainError> {
-    if checkpoint.stage == Stage::Quantised {
-        return Err(TrainError::Stage {
-            found: checkpoint.stage.name(),
-            wanted: "a teacher is a float network",
-        });
-    }
-    let (graph, weights): (_, Weights) = fold_norms(&checkpoint.graph, &checkpoint.weights)?;
-    Ok(Teacher { network: Network::new(&graph, &weights, device)?, distill })
 }

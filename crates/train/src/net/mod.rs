@@ -10,7 +10,6 @@ mod weights;
 
 pub use arch::{Arch, Depth};
 pub use graph::{Bias, Block, BlockState, Conv, Graph, Node, NodeId, Op, PositionMap, Subsample};
-pub(crate) use network::DECAYED;
 pub use network::{Gates, NORM_EPSILON, Network, Pass, Tap};
 pub(crate) use weights::expected;
 pub use weights::{Array, Weights};

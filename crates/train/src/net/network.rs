@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use burn::module::{Module, Param};
 use burn::tensor::activation::relu;
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
 
 use super::graph::{Bias, Conv, Graph, NodeId, Op};
-use super::{kernel, pool};
 use super::weights::{Array, Weights};
+use super::{kernel, pool};
 use crate::TrainError;
 use crate::quant::Fake;
 
@@ -23,29 +22,22 @@ const NORM_MOMENTUM: f64 = 0.1;
 /// ([`crate::rewrite::fold_norms`]), which is both faster and what will be deployed. Running
 /// statistics are kept outside burn's `RunningState`, which lags one step behind and is shared
 /// between clones: a forward pass reports them and [`Network::absorb`] takes them in.
-#[derive(Module, Debug)]
+#[derive(Clone, Debug)]
 pub struct Network {
-    /// Convolution weights `[out, in / groups, k, k]`.
-    kernels: Vec<Param<Tensor<4>>>,
-    /// Classifier weights `[out, in]`.
-    matrices: Vec<Param<Tensor<2>>>,
-    /// Biases, gammas and betas.
-    vectors: Vec<Param<Tensor<1>>>,
-    /// Position dependent biases `[vectors, out]`.
-    tables: Vec<Param<Tensor<2>>>,
+    /// Every parameter, flat. Leaves whose gradients are wanted, on a device with autodiff.
+    parameters: Vec<Tensor<1>>,
     /// Running mean and variance of every norm.
-    #[module(skip)]
     statistics: Vec<[Tensor<1>; 2]>,
-    #[module(skip)]
     layout: Arc<Layout>,
 }
-
-/// Names of the parameters whose size is to be decayed.
-pub(crate) const DECAYED: [&str; 2] = ["kernels", "matrices"];
 
 #[derive(Debug)]
 struct Layout {
     graph: Graph,
+    /// By parameter.
+    specs: Vec<Spec>,
+    /// By norm: the node's name.
+    norms: Vec<String>,
     slots: Vec<Slot>,
     /// The last user of each value.
     last_use: Vec<NodeId>,
@@ -53,12 +45,19 @@ struct Layout {
     rectified: Vec<bool>,
 }
 
+/// What a parameter is.
+#[derive(Clone, Debug)]
+struct Spec {
+    name: String,
+    shape: Vec<usize>,
+}
+
 /// Where a node's parameters lie.
 #[derive(Clone, Copy, Debug, Default)]
 struct Slot {
     weight: usize,
     bias: usize,
-    /// First of gamma and beta in `vectors`.
+    /// The first of gamma and beta.
     affine: usize,
     statistics: usize,
 }
@@ -96,74 +95,74 @@ impl Network {
     pub fn new(graph: &Graph, weights: &Weights, device: &Device) -> Result<Self, TrainError> {
         graph.shapes()?;
         weights.check(graph)?;
-        let mut network = Self {
-            kernels: vec![],
-            matrices: vec![],
-            vectors: vec![],
-            tables: vec![],
-            statistics: vec![],
-            layout: Arc::new(Layout {
-                graph: graph.clone(),
-                slots: vec![],
-                last_use: vec![],
-                rectified: vec![],
-            }),
-        };
+        let (mut specs, mut norms) = (Vec::<Spec>::new(), Vec::new());
         let mut slots = Vec::with_capacity(graph.nodes.len());
         for node in &graph.nodes {
-            let get = |part: &str| weights.of(&node.name, part);
+            let mut add = |part: &str| -> Result<usize, TrainError> {
+                let shape = weights.of(&node.name, part)?.shape.clone();
+                specs.push(Spec { name: format!("{}.{part}", node.name), shape });
+                Ok(specs.len() - 1)
+            };
             let mut slot = Slot::default();
             match &node.op {
                 Op::Conv(conv) => {
-                    slot.weight = network.kernels.len();
-                    network.kernels.push(param(get("weight")?, device));
-                    match conv.bias {
-                        Bias::None => {}
-                        Bias::Channel => {
-                            slot.bias = network.vectors.len();
-                            network.vectors.push(param(get("bias")?, device));
-                        }
-                        Bias::Position(_) => {
-                            slot.bias = network.tables.len();
-                            network.tables.push(param(get("bias")?, device));
-                        }
+                    slot.weight = add("weight")?;
+                    if conv.bias != Bias::None {
+                        slot.bias = add("bias")?;
                     }
                     if conv.norm {
-                        slot.affine = network.vectors.len();
-                        slot.statistics = network.statistics.len();
-                        network.vectors.extend([param(get("gamma")?, device), param(get("beta")?, device)]);
-                        network.statistics.push([
-                            tensor(get("mean")?, device).without_autodiff(),
-                            tensor(get("var")?, device).without_autodiff(),
-                        ]);
+                        slot.affine = add("gamma")?;
+                        add("beta")?;
+                        slot.statistics = norms.len();
+                        norms.push(node.name.clone());
                     }
                 }
                 Op::Linear { .. } => {
-                    slot.weight = network.matrices.len();
-                    network.matrices.push(param(get("weight")?, device));
-                    slot.bias = network.vectors.len();
-                    network.vectors.push(param(get("bias")?, device));
+                    slot.weight = add("weight")?;
+                    slot.bias = add("bias")?;
                 }
                 _ => {}
             }
             slots.push(slot);
         }
         let mut last_use: Vec<_> = (0..graph.nodes.len()).collect();
+        let mut users = vec![0; graph.nodes.len()];
         for (id, node) in graph.nodes.iter().enumerate() {
             for &input in &node.inputs {
                 last_use[input] = id;
+                users[input] += 1;
             }
         }
-        let mut users = vec![0; graph.nodes.len()];
-        graph.nodes.iter().flat_map(|n| &n.inputs).for_each(|&input| users[input] += 1);
         let mut rectified = vec![false; graph.nodes.len()];
         for node in graph.nodes.iter().filter(|n| matches!(n.op, Op::Relu { .. })) {
             let input = node.inputs[0];
-            rectified[input] =
-                users[input] == 1 && matches!(&graph.nodes[input].op, Op::Conv(conv) if conv.norm);
+            let normed = matches!(&graph.nodes[input].op, Op::Conv(conv) if conv.norm);
+            rectified[input] = normed && users[input] == 1;
         }
-        network.layout = Arc::new(Layout { graph: graph.clone(), slots, last_use, rectified });
+        let layout = Layout { graph: graph.clone(), specs, norms, slots, last_use, rectified };
+        let mut network = Self { parameters: Vec::new(), statistics: Vec::new(), layout: Arc::new(layout) };
+        network.load(weights, device)?;
         Ok(network)
+    }
+
+    /// Replaces all values by `weights`.
+    ///
+    /// # Errors
+    /// Weights that do not fit.
+    pub fn load(&mut self, weights: &Weights, device: &Device) -> Result<(), TrainError> {
+        let Layout { graph, specs, norms, .. } = &*self.layout;
+        weights.check(graph)?;
+        let flat = |array: &Array, device: &Device| {
+            Tensor::<1>::from_data(TensorData::new(array.data.clone(), [array.data.len()]), device)
+        };
+        let get = |spec: &Spec| Ok(leaf(flat(weights.get(&spec.name)?, device)));
+        self.parameters = specs.iter().map(get).collect::<Result<_, TrainError>>()?;
+        let device = device.clone().without_autodiff();
+        let get = |name: &String| {
+            Ok([flat(weights.of(name, "mean")?, &device), flat(weights.of(name, "var")?, &device)])
+        };
+        self.statistics = norms.iter().map(get).collect::<Result<_, TrainError>>()?;
+        Ok(())
     }
 
     /// The graph that it interprets.
@@ -173,50 +172,89 @@ impl Network {
 
     /// Takes the parameters back to the host.
     pub fn weights(&self) -> Weights {
-        let mut weights = Weights::default();
-        for (node, slot) in self.layout.graph.nodes.iter().zip(&self.layout.slots) {
-            let mut put = |part: &str, array: Array| weights.insert(&format!("{}.{part}", node.name), array);
-            match &node.op {
-                Op::Conv(conv) => {
-                    put("weight", array(self.kernels[slot.weight].val()));
-                    match conv.bias {
-                        Bias::None => {}
-                        Bias::Channel => put("bias", array(self.vectors[slot.bias].val())),
-                        Bias::Position(_) => put("bias", array(self.tables[slot.bias].val())),
-                    }
-                    if conv.norm {
-                        put("gamma", array(self.vectors[slot.affine].val()));
-                        put("beta", array(self.vectors[slot.affine + 1].val()));
-                        let [mean, var] = self.statistics[slot.statistics].clone();
-                        put("mean", array(mean));
-                        put("var", array(var));
-                    }
-                }
-                Op::Linear { .. } => {
-                    put("weight", array(self.matrices[slot.weight].val()));
-                    put("bias", array(self.vectors[slot.bias].val()));
-                }
-                _ => {}
+        let mut weights = self.named(&self.parameters);
+        for (name, values) in self.layout.norms.iter().zip(&self.statistics) {
+            for (part, value) in ["mean", "var"].iter().zip(values) {
+                let data = host(value.clone());
+                weights.insert(&format!("{name}.{part}"), Array::new([data.len()], data));
             }
         }
         weights
     }
 
-    /// Moves the running statistics towards those of a batch, the mean over its shards.
-    pub fn absorb(&mut self, shards: &[Vec<[Tensor<1>; 2]>]) {
-        let share = NORM_MOMENTUM / shards.len() as f64;
-        for (i, running) in self.statistics.iter_mut().enumerate() {
-            for (j, value) in running.iter_mut().enumerate() {
-                *value = shards
-                    .iter()
-                    .fold(value.clone() * (1.0 - NORM_MOMENTUM), |sum, s| sum + s[i][j].clone() * share);
-            }
+    /// One flat tensor a parameter (parameters, gradients, momenta), under the parameters' names.
+    pub(crate) fn named(&self, tensors: &[Tensor<1>]) -> Weights {
+        let mut weights = Weights::default();
+        for (spec, tensor) in self.layout.specs.iter().zip(tensors) {
+            weights.insert(&spec.name, Array::new(spec.shape.clone(), host(tensor.clone())));
         }
+        weights
+    }
+
+    /// The inverse of [`Network::named`].
+    ///
+    /// # Errors
+    /// A tensor is missing or has another shape.
+    pub(crate) fn unnamed(&self, weights: &Weights, device: &Device) -> Result<Vec<Tensor<1>>, TrainError> {
+        let get = |spec: &Spec| {
+            let array = weights.get(&spec.name)?;
+            if array.shape != spec.shape {
+                return Err(TrainError::tensor(&spec.name, format!("has shape {:?}", array.shape)));
+            }
+            Ok(Tensor::from_data(TensorData::new(array.data.clone(), [array.data.len()]), device))
+        };
+        self.layout.specs.iter().map(get).collect()
+    }
+
+    /// Whether each parameter is to be decayed: kernels and matrices, not biases and norms.
+    pub(crate) fn decayed(&self) -> Vec<bool> {
+        self.layout.specs.iter().map(|s| s.name.ends_with(".weight")).collect()
+    }
+
+    /// Every parameter, flat, without its graph.
+    pub(crate) fn parameters(&self) -> Vec<Tensor<1>> {
+        self.parameters.iter().map(|p| p.clone().inner()).collect()
+    }
+
+    /// Takes over the values that an optimiser made of [`Network::parameters`].
+    pub(crate) fn set_parameters(&mut self, values: Vec<Tensor<1>>) {
+        self.parameters = values.into_iter().map(|v| leaf(v.autodiff())).collect();
+    }
+
+    /// The gradient of every parameter; zero for one that the loss does not depend on.
+    pub(crate) fn gradients(&self, gradients: &mut Gradients) -> Vec<Tensor<1>> {
+        let of = |p: &Tensor<1>| p.grad_remove(gradients).unwrap_or_else(|| p.clone().inner().zeros_like());
+        self.parameters.iter().map(of).collect()
+    }
+
+    /// Moves the running statistics towards those of a batch.
+    pub fn absorb(&mut self, batch: Vec<[Tensor<1>; 2]>) {
+        for (running, batch) in self.statistics.iter_mut().zip(batch) {
+            blend(running, batch, 1.0 - NORM_MOMENTUM);
+        }
+    }
+
+    /// Moves parameters and statistics towards those of `other`, of the same graph, keeping a share
+    /// of `decay`.
+    pub(crate) fn follow(&mut self, other: &Self, decay: f64) {
+        for (own, other) in self.parameters.iter_mut().zip(&other.parameters) {
+            *own = own.clone() * decay + other.clone().inner() * (1.0 - decay);
+        }
+        for (own, other) in self.statistics.iter_mut().zip(&other.statistics) {
+            blend(own, other.clone(), decay);
+        }
+    }
+
+    /// A parameter in its shape.
+    fn parameter<const D: usize>(&self, index: usize) -> Tensor<D> {
+        let shape = &self.layout.specs[index].shape;
+        let shape: [usize; D] = shape.as_slice().try_into().expect("a layer's parameters have one rank");
+        self.parameters[index].clone().reshape(shape)
     }
 
     /// Logits `[n, classes]` of images `[n, channels, height, width]`.
     pub fn forward(&self, x: Tensor<4>, pass: &mut Pass<'_>) -> Tensor<2> {
-        let Layout { graph, slots, last_use, rectified } = &*self.layout;
+        let Layout { graph, slots, last_use, rectified, .. } = &*self.layout;
         let mut values: Vec<Option<Tensor<4>>> = vec![None; graph.nodes.len()];
         values[0] = Some(x);
         // A norm and the rectifier behind it are one operator, unless someone looks in between.
@@ -245,8 +283,8 @@ impl Network {
                 Op::MaxPool { kernel, stride, pad } => pool::maximum(x, *kernel, *stride, *pad),
                 Op::GlobalAvgPool => x.mean_dim(3).mean_dim(2),
                 Op::Linear { in_features, out_features } => {
-                    let weight = self.matrices[slots[id].weight].val();
-                    let bias = self.vectors[slots[id].bias].val();
+                    let weight = self.parameter(slots[id].weight);
+                    let bias = self.parameter::<1>(slots[id].bias);
                     let (weight, bias) = match fake {
                         Some(fake) => (fake.weight(id, weight), fake.bias(id, bias)),
                         None => (weight, bias),
@@ -279,7 +317,7 @@ impl Network {
         rectifier: Option<f32>,
         pass: &mut Pass<'_>,
     ) -> Tensor<4> {
-        let weight = self.kernels[slot.weight].val();
+        let weight = self.parameter(slot.weight);
         let weight = match pass.fake {
             Some(fake) => fake.weight(id, weight),
             None => weight,
@@ -288,12 +326,12 @@ impl Network {
         let y = match &conv.bias {
             Bias::None => y,
             Bias::Channel => {
-                let bias = self.vectors[slot.bias].val();
+                let bias = self.parameter::<1>(slot.bias);
                 let bias = pass.fake.map_or(bias.clone(), |fake| fake.bias(id, bias));
                 y + bias.reshape([1, conv.out_channels, 1, 1])
             }
             Bias::Position(map) => {
-                let table = self.tables[slot.bias].val();
+                let table = self.parameter::<2>(slot.bias);
                 let table = pass.fake.map_or(table.clone(), |fake| fake.bias(id, table));
                 let indices: Vec<i64> = map.indices().into_iter().map(|i| i as i64).collect();
                 let indices =
@@ -306,7 +344,7 @@ impl Network {
         if !conv.norm {
             return y;
         }
-        let [gamma, beta] = [0, 1].map(|i| self.vectors[slot.affine + i].val());
+        let [gamma, beta] = [0, 1].map(|i| self.parameter(slot.affine + i));
         let (y, statistics) = kernel::batch_norm(y, gamma, beta, NORM_EPSILON, rectifier);
         pass.statistics.push(statistics);
         y
@@ -326,16 +364,17 @@ impl Gates {
     }
 }
 
-fn tensor<const D: usize>(array: &Array, device: &Device) -> Tensor<D> {
-    Tensor::from_data(TensorData::new(array.data.clone(), array.shape.clone()), device)
+/// A parameter: its gradient is wanted wherever there are gradients.
+fn leaf(tensor: Tensor<1>) -> Tensor<1> {
+    if tensor.is_autodiff() { tensor.require_grad() } else { tensor }
 }
 
-fn param<const D: usize>(array: &Array, device: &Device) -> Param<Tensor<D>> {
-    Param::from_tensor(tensor(array, device))
+fn blend(own: &mut [Tensor<1>; 2], other: [Tensor<1>; 2], keep: f64) {
+    for (own, other) in own.iter_mut().zip(other) {
+        *own = own.clone() * keep + other * (1.0 - keep);
+    }
 }
 
-fn array<const D: usize>(tensor: Tensor<D>) -> Array {
-    let shape = tensor.dims().to_vec();
-    let data = tensor.into_data().convert::<f32>().try_into_vec().expect("converted to f32 above");
-    Array::new(shape, data)
+fn host(tensor: Tensor<1>) -> Vec<f32> {
+    tensor.into_data().convert::<f32>().try_into_vec().expect("converted to f32")
 }

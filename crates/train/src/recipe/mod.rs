@@ -20,9 +20,6 @@ pub struct Recipe {
     pub epochs: usize,
     /// Images a step.
     pub batch: usize,
-    /// Parts of a batch that are differentiated in parallel, each with batch statistics of its
-    /// own. Part of the recipe and not of the machine: results depend on it.
-    pub shards: usize,
     /// What turns gradients into steps.
     pub optimizer: Optimizer,
     /// Peak learning rate.
@@ -33,7 +30,7 @@ pub struct Recipe {
     pub warmup: f64,
     /// Decay of convolution and classifier weights; biases and norms have none.
     pub weight_decay: f64,
-    /// Largest norm of one parameter's gradient; longer ones are shortened to it.
+    /// Largest Euclidean norm of all gradients together; longer ones are shortened to it. 0 is none.
     pub clip: f32,
     /// Decay per step of the weights' moving average, which then is what a run keeps; 0 is none.
     pub ema: f64,
@@ -94,7 +91,6 @@ impl Default for Recipe {
         Self {
             epochs: 10,
             batch: 64,
-            shards: 2,
             optimizer: Optimizer::default(),
             rate: 0.1,
             schedule: Schedule::default(),
@@ -119,16 +115,8 @@ impl Recipe {
     /// # Errors
     /// The first setting outside its range.
     pub fn check(&self) -> Result<(), TrainError> {
-        let positive = |name, value: usize| {
-            if value == 0 { Err(TrainError::config(name, "must be at least 1")) } else { Ok(()) }
-        };
-        positive("batch", self.batch)?;
-        positive("shards", self.shards)?;
-        if self.batch < 2 * self.shards {
-            return Err(TrainError::config(
-                "batch",
-                format!("fewer than 2 images for each of {} shards", self.shards),
-            ));
+        if self.batch < 2 {
+            return Err(TrainError::config("batch", "batch statistics need at least 2 images"));
         }
         /// Of a decay or a momentum.
         const BELOW_ONE: f64 = 0.999_999;

@@ -1,0 +1,25 @@
+//! Ctrl-C: the first one asks a run to keep its state and stop, a second one ends the program.
+
+use std::process;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+static ASKED: AtomicBool = AtomicBool::new(false);
+
+/// Exit status of a program that a signal ended, as shells give it.
+const STATUS: i32 = 130;
+
+/// From now on Ctrl-C (and a termination signal) is a request.
+pub fn watch() {
+    // A second handler of the same kind changes nothing.
+    let _ = ctrlc::try_set_handler(|| {
+        if ASKED.swap(true, Ordering::Relaxed) {
+            process::exit(STATUS);
+        }
+        eprintln!("stopping after this step; once more ends at once");
+    });
+}
+
+/// Whether someone asked to stop.
+pub fn asked() -> bool {
+    ASKED.load(Ordering::Relaxed)
+}

@@ -1,0 +1,154 @@
+//! Images a second of a whole training step (forward, backward, update; batch 64, 32x32) and peak
+//! memory, with PyTorch (NCHW, as many threads) beside it in the same run.
+//!
+//! PyTorch is looked for in the Python that `COPRIV_PYTHON` names, else in `python3`; without it the
+//! bench says so and goes on. `experiments/bench/torch_bench.py` has the same networks.
+//!
+//! ```text
+//! python3 -m venv /tmp/torch && /tmp/torch/bin/pip install torch numpy
+//! COPRIV_PYTHON=/tmp/torch/bin/python cargo bench -p copriv-train
+//! ```
+
+use std::error::Error;
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+use std::{env, fs, thread};
+
+use burn::tensor::Device;
+use copriv_bench::Results;
+use copriv_train::data::{Augment, Dataset, Images, PixelScale, gather};
+use copriv_train::fit::Learner;
+use copriv_train::{Recipe, untrained};
+use serde::Deserialize;
+use serde_json::json;
+
+const ARCHS: [&str; 2] = ["resnet32", "mbv2-w0.75"];
+const BATCH: usize = 64;
+/// Steps before the clock runs, and steps that are timed.
+const STEPS: [usize; 2] = [2, 6];
+/// Both sides take turns, so that other work on the machine meets both.
+const ROUNDS: usize = 3;
+const TORCH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../experiments/bench/torch_bench.py");
+
+/// What one process measured.
+#[derive(Clone, Copy, Debug, Deserialize)]
+struct Measured {
+    parameters: usize,
+    /// Median over the steps.
+    images_per_second: f64,
+    peak_mib: f64,
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    // A process of its own for each network: peak memory is a process's.
+    if let Ok(arch) = env::var("COPRIV_BENCH_ARCH") {
+        return measure(&arch);
+    }
+    let threads = thread::available_parallelism()?.get();
+    let python = env::var("COPRIV_PYTHON").unwrap_or_else(|_| "python3".into());
+    let torch = Command::new(&python).args(["-c", "import torch"]).output().is_ok_and(|o| o.status.success());
+    if !torch {
+        println!("no PyTorch in `{python}`: only this program is measured (name another in COPRIV_PYTHON)");
+    }
+    let mut results = Results::default();
+    for arch in ARCHS {
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            ours.push(run(Command::new(env::current_exe()?).env("COPRIV_BENCH_ARCH", arch))?);
+            if torch {
+                let [warm, timed] = STEPS.map(|n| n.to_string());
+                let threads = threads.to_string();
+                theirs.push(run(Command::new(&python).args([TORCH, arch, &threads, &warm, &timed]))?);
+            }
+        }
+        let params = |by: &str| [("network", json!(arch)), ("by", json!(by)), ("threads", json!(threads))];
+        let best = |all: &[Measured]| all.iter().map(|m| m.images_per_second).fold(0.0, f64::max);
+        let peak = |all: &[Measured]| all.iter().map(|m| m.peak_mib).fold(0.0, f64::max);
+        for (by, all) in [("copriv", &ours), ("torch", &theirs)] {
+            if !all.is_empty() {
+                results.push("training", &params(by), best(all), "images/s");
+                results.push("peak memory", &params(by), peak(all), "MiB");
+            }
+        }
+        if let (Some(a), Some(b)) = (ours.first(), theirs.first()) {
+            if a.parameters != b.parameters {
+                return Err(
+                    format!("{arch}: {} parameters here, {} there", a.parameters, b.parameters).into()
+                );
+            }
+            results.push("training, ratio", &params("copriv / torch"), best(&ours) / best(&theirs), "x");
+            results.push("memory, ratio", &params("copriv / torch"), peak(&ours) / peak(&theirs), "x");
+        }
+    }
+    results.finish("training")?;
+    Ok(())
+}
+
+fn run(command: &mut Command) -> Result<Measured, Box<dyn Error>> {
+    let output = command.output()?;
+    if !output.status.success() {
+        return Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr)).into());
+    }
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+/// Prints a [`Measured`] of this process.
+fn measure(arch: &str) -> Result<(), Box<dyn Error>> {
+    let data = noise();
+    let start = untrained(arch, &data, 1)?;
+    let mut learner = Learner::new(&start, None, &Recipe::default(), &Device::flex())?;
+    let indices: Vec<usize> = (0..BATCH).collect();
+    let batch = gather(&data.train, &indices, data.pixels, Augment::NONE, 0);
+    let mut seconds = Vec::new();
+    for step in 0..STEPS[0] + STEPS[1] {
+        let began = Instant::now();
+        let outcome = learner.step(0.01, &batch);
+        let loss: f32 = outcome.loss.into_scalar();
+        if !loss.is_finite() {
+            return Err("the loss is not finite".into());
+        }
+        if step >= STEPS[0] {
+            seconds.push(began.elapsed().as_secs_f64());
+        }
+    }
+    seconds.sort_by(f64::total_cmp);
+    let measured = json!({
+        "parameters": start.weights.parameters(),
+        "images_per_second": BATCH as f64 / seconds[seconds.len() / 2],
+        "peak_mib": peak_mib(),
+    });
+    println!("{measured}");
+    Ok(())
+}
+
+/// Peak resident memory of this process; 0 where the system does not tell.
+fn peak_mib() -> f64 {
+    let status = fs::read_to_string(Path::new("/proc/self/status")).unwrap_or_default();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|l| l.trim().trim_end_matches("kB").trim().parse::<f64>().ok());
+    kib.unwrap_or(0.0) / 1024.0
+}
+
+/// A batch of 32x32 images in ten classes.
+fn noise() -> Dataset {
+    let mut state = 1u32;
+    let mut byte = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    let images = Images {
+        channels: 3,
+        side: 32,
+        pixels: (0..BATCH * 3 * 32 * 32).map(|_| byte()).collect(),
+        labels: (0..BATCH).map(|i| (i % 10) as u8).collect(),
+    };
+    Dataset {
+        name: "noise".into(),
+        classes: (0..10).map(|c| c.to_string()).collect(),
+        pixels: PixelScale { offset: 128, scale_log2: -6 },
+        train: images.clone(),
+        validation: images.clone(),
+        test: images,
+    }
+}

@@ -1,0 +1,197 @@
+//! A network that learns: one step, and the state between two steps.
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+
+use super::descent::Descent;
+use super::loss::{Distill, divergence, mixed_cross_entropy};
+use super::state::State;
+use crate::TrainError;
+use crate::checkpoint::{Checkpoint, Stage};
+use crate::data::Batch;
+use crate::net::{Gates, Network, Pass, Weights};
+use crate::prune::GateSearch;
+use crate::quant::Fake;
+use crate::recipe::Recipe;
+use crate::rewrite::fold_norms;
+
+/// Parameters, optimiser and moving average on a device.
+pub struct Learner {
+    network: Network,
+    descent: Descent,
+    /// The moving average and its decay.
+    average: Option<(Network, f64)>,
+    fake: Option<Fake>,
+    teacher: Option<(Network, Distill)>,
+    label_smoothing: f32,
+    device: Device,
+}
+
+/// What a step saw. On the device: reading it waits for the step.
+pub struct StepOutcome {
+    /// Sum of the images' losses.
+    pub loss: Tensor<1>,
+    /// Images classified correctly.
+    pub right: Tensor<1, Int>,
+}
+
+impl Learner {
+    /// Puts `start` and its teacher on `device`.
+    ///
+    /// # Errors
+    /// A teacher that is quantised, or weights that do not fit their graph.
+    pub fn new(
+        start: &Checkpoint,
+        teacher: Option<(&Checkpoint, Distill)>,
+        recipe: &Recipe,
+        device: &Device,
+    ) -> Result<Self, TrainError> {
+        let graph = &start.graph;
+        let fake =
+            start.quant.as_ref().map(|spec| Fake::new(graph, spec, start.pixels, device)).transpose()?;
+        let teacher = match teacher {
+            Some((checkpoint, distill)) => Some((advisor(checkpoint, device)?, distill)),
+            None => None,
+        };
+        let network = Network::new(graph, &start.weights, &device.clone().autodiff())?;
+        let average = (recipe.ema > 0.0).then(|| Network::new(graph, &start.weights, device)).transpose()?;
+        Ok(Self {
+            descent: Descent::new(recipe, &network),
+            average: average.map(|network| (network, recipe.ema)),
+            network,
+            fake,
+            teacher,
+            label_smoothing: recipe.label_smoothing,
+            device: device.clone(),
+        })
+    }
+
+    /// One forward and backward pass, and one update.
+    pub fn step(&mut self, rate: f64, batch: &Batch) -> StepOutcome {
+        self.gated_step(rate, batch, None)
+    }
+
+    /// The same, with the gates of a pruning search.
+    pub(crate) fn gated_step(
+        &mut self,
+        rate: f64,
+        batch: &Batch,
+        search: Option<&mut GateSearch>,
+    ) -> StepOutcome {
+        let n = batch.shape[0] as f64;
+        let x = Tensor::<4>::from_data(TensorData::new(batch.inputs.clone(), batch.shape), &self.device);
+        let advice = self.teacher.as_ref().map(|(t, d)| (t.forward(x.clone(), &mut Pass::default()), d));
+        let gates = search.as_ref().map(|search| Gates {
+            alpha: Tensor::<1>::from_floats(search.alpha(), &self.device.clone().autodiff()).require_grad(),
+            open: search.open().to_vec(),
+        });
+        let mut pass = Pass { gates: gates.as_ref(), fake: self.fake.as_ref(), ..Pass::default() };
+        let logits = self.network.forward(x.autodiff(), &mut pass);
+        let statistics = pass.statistics;
+        let mut loss = mixed_cross_entropy(logits.clone(), batch, self.label_smoothing);
+        if let Some((advice, distill)) = advice {
+            let soft = divergence(logits.clone(), advice, distill.temperature);
+            loss = loss * (1.0 - distill.mix) + soft * distill.mix;
+        }
+        let mut gradients = (loss.clone() / n).backward();
+        if let (Some(search), Some(gates)) = (search, gates) {
+            let alpha = gates.alpha.grad_remove(&mut gradients);
+            let alpha = alpha.and_then(|g| g.into_data().convert::<f32>().try_into_vec().ok());
+            search.update(&alpha.unwrap_or_else(|| vec![0.0; search.alpha().len()]));
+        }
+        let gradients = self.network.gradients(&mut gradients);
+        let parameters = self.descent.step(rate, self.network.parameters(), gradients);
+        self.network.set_parameters(parameters);
+        self.network.absorb(statistics);
+        if let Some((average, decay)) = &mut self.average {
+            average.follow(&self.network, *decay);
+        }
+        let labels = TensorData::new(batch.labels.clone(), [batch.labels.len()]);
+        let labels = Tensor::<1, Int>::from_data(labels, &self.device);
+        let right = logits.inner().argmax(1).flatten::<1>(0, 1).equal(labels).int().sum();
+        StepOutcome { loss: loss.inner(), right }
+    }
+
+    /// What a run keeps: the moving average if there is one.
+    pub fn weights(&self) -> Weights {
+        self.average.as_ref().map_or(&self.network, |(average, _)| average).weights()
+    }
+
+    /// Everything that the next steps depend on.
+    pub(super) fn save(&self, state: &mut State) {
+        state.weights = self.network.weights();
+        (state.position.optimizer_steps, state.moments) = self.descent.state(&self.network);
+        state.average = self.average.as_ref().map(|(average, _)| average.weights()).unwrap_or_default();
+    }
+
+    /// Takes up a saved state.
+    pub(super) fn restore(&mut self, state: &State) -> Result<(), TrainError> {
+        self.network.load(&state.weights, &self.device.clone().autodiff())?;
+        if let Some((average, _)) = &mut self.average {
+            average.load(&state.average, &self.device)?;
+        }
+        self.descent.restore(state.position.optimizer_steps, &state.moments, &self.network, &self.device)
+    }
+}
+
+/// A teacher is only asked.
+fn advisor(checkpoint: &Checkpoint, device: &Device) -> Result<Network, TrainError> {
+    if checkpoint.stage == Stage::Quantised {
+        return Err(TrainError::Stage {
+            found: checkpoint.stage.name(),
+            wanted: "a teacher is a float network",
+        });
+    }
+    let (graph, weights) = fold_norms(&checkpoint.graph, &checkpoint.weights)?;
+    Network::new(&graph, &weights, device)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+    use crate::net::{Array, Graph, Node, Op};
+
+    #[derive(Deserialize)]
+    struct Vectors {
+        average: Average,
+    }
+
+    /// What PyTorch averages; see `tests/vectors/steps.py`.
+    #[derive(Deserialize)]
+    struct Average {
+        decay: f64,
+        values: Vec<Vec<f32>>,
+        means: Vec<Vec<f32>>,
+    }
+
+    #[test]
+    fn the_moving_average_is_pytorchs() {
+        let vectors: Vectors = serde_json::from_str(include_str!("../../tests/vectors/steps.json")).unwrap();
+        let Average { decay, values, means } = vectors.average;
+        let node = |name: &str, op, inputs| Node { name: name.into(), op, inputs };
+        let graph = Graph {
+            arch: "linear".into(),
+            nodes: vec![
+                node("input", Op::Input { shape: [3, 1, 1] }, vec![]),
+                node("classifier", Op::Linear { in_features: 3, out_features: 1 }, vec![0]),
+            ],
+            blocks: vec![],
+        };
+        let device = Device::flex();
+        let network = |value: &[f32], device: &Device| {
+            let mut weights = Weights::default();
+            weights.insert("classifier.weight", Array::new([1, 3], value.to_vec()));
+            weights.insert("classifier.bias", Array::new([1], vec![0.0]));
+            Network::new(&graph, &weights, device).unwrap()
+        };
+        let mut average = network(&values[0], &device);
+        for (value, mean) in values[1..].iter().zip(&means) {
+            average.follow(&network(value, &device.clone().autodiff()), decay);
+            let weights = average.weights();
+            for (got, expected) in weights.get("classifier.weight").unwrap().data.iter().zip(mean) {
+                assert!((got - expected).abs() < 1e-6, "{got}, not {expected}");
+            }
+        }
+    }
+}
