@@ -9,7 +9,7 @@ use copriv_infer2pc::{Reveal, Terms};
 use copriv_plan::network::Network as Link;
 use copriv_plan::{Flavour, Objective, Preset};
 use copriv_train::weights::{self, Normalisation};
-use copriv_train::{Checkpoint, Dataset, TrainError};
+use copriv_train::{Checkpoint, Dataset, Processor, TrainError};
 
 /// Train a classifier that is cheap under secure two-party computation, and deploy it that way.
 #[derive(Debug, Parser)]
@@ -55,6 +55,8 @@ pub enum Command {
         after_help = "Example: copriv plan resnet32 --bits W4A6 --preset privquant,copriv,copriv-ng --net wan"
     )]
     Plan(Plan),
+    /// List the devices that training can use
+    Devices,
     /// Serve an integer model: the model owner's side
     #[command(after_help = "Example: copriv serve models/tiny --listen 127.0.0.1:7100")]
     Serve(Serve),
@@ -132,6 +134,9 @@ pub struct Run {
     /// Seed [default: the recipe's]
     #[arg(long)]
     pub seed: Option<u64>,
+    /// Device to train on; `copriv devices` lists what works
+    #[arg(long, default_value_t)]
+    pub device: Processor,
     /// Run folder [default: runs/COMMAND-ARCH-DATASET]
     #[arg(long)]
     pub out: Option<PathBuf>,

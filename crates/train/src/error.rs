@@ -79,6 +79,14 @@ pub enum TrainError {
         /// What does not fit.
         reason: String,
     },
+    /// A device that cannot be used.
+    #[error("device {name}: {reason}")]
+    Device {
+        /// The device.
+        name: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A checkpoint of the wrong stage for what was asked.
     #[error("a {found} checkpoint; {wanted}")]
     Stage {

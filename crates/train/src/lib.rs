@@ -26,6 +26,7 @@
 
 mod checkpoint;
 pub mod data;
+mod device;
 mod error;
 pub mod fit;
 mod lower;
@@ -40,6 +41,7 @@ pub mod weights;
 
 pub use checkpoint::{Checkpoint, Stage};
 pub use data::Dataset;
+pub use device::Processor;
 pub use error::TrainError;
 pub use fit::{Distill, Metrics, Progress, Silent};
 pub use lower::{integer_graph, integer_model, structure};

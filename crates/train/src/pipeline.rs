@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::TrainError;
 use crate::checkpoint::{Checkpoint, Stage};
 use crate::data::{Dataset, Images};
+use crate::device::Processor;
 use crate::fit::{Distill, Job, Progress, accuracy, argmax, fit, logits};
 use crate::lower::integer_model;
 use crate::net::{Arch, Graph, Weights};
@@ -35,6 +36,8 @@ pub struct TrainConfig {
     pub normalisation: Option<Normalisation>,
     /// Train on an even sample of so many training images only.
     pub images: Option<usize>,
+    /// Where to train.
+    pub device: Processor,
     /// Seed of everything random.
     pub seed: u64,
 }
@@ -49,6 +52,7 @@ impl Default for TrainConfig {
             weights: None,
             normalisation: None,
             images: None,
+            device: Processor::default(),
             seed: 0,
         }
     }
@@ -81,6 +85,8 @@ pub struct ExportConfig {
     pub merge: Merge,
     /// Training images that the activations' scales are chosen from.
     pub calibration: usize,
+    /// Where to train.
+    pub device: Processor,
     /// Seed of everything random.
     pub seed: u64,
 }
@@ -101,6 +107,7 @@ impl Default for ExportConfig {
             distill: Distill::default(),
             merge: Merge::All,
             calibration: 256,
+            device: Processor::default(),
             seed: 0,
         }
     }
@@ -142,6 +149,7 @@ pub fn train(
         teacher: teacher.as_ref().map(|teacher| (teacher, config.distill)),
         gates: None,
         recipe: &config.recipe,
+        device: config.device,
         keep_best: false,
         seed: config.seed,
     };
@@ -203,6 +211,7 @@ pub fn export(
             teacher: Some((&float, config.distill)),
             gates: None,
             recipe: &config.qat,
+            device: config.device,
             keep_best: true,
             seed: config.seed,
         };

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::TrainError;
 use crate::checkpoint::{Checkpoint, Stage};
 use crate::data::Dataset;
+use crate::device::Processor;
 use crate::fit::{Distill, Job, Progress, fit};
 use crate::net::{BlockState, Graph};
 use crate::recipe::Recipe;
@@ -42,6 +43,8 @@ pub struct PruneConfig {
     pub finetune: Recipe,
     /// Distillation from the unpruned network, in both.
     pub distill: Distill,
+    /// Where to train.
+    pub device: Processor,
     /// Seed of everything random.
     pub seed: u64,
 }
@@ -56,6 +59,7 @@ impl Default for PruneConfig {
             search: Recipe { epochs: 2, rate: 0.02, warmup: 0.0, ..Recipe::default() },
             finetune: Recipe { epochs: 16, rate: 0.05, warmup: 0.25, ..Recipe::default() },
             distill: Distill::default(),
+            device: Processor::default(),
             seed: 0,
         }
     }
@@ -122,6 +126,7 @@ pub fn prune(
             teacher,
             gates: Some(&mut gates),
             recipe: &config.search,
+            device: config.device,
             keep_best: false,
             seed: config.seed,
         },
@@ -133,7 +138,16 @@ pub fn prune(
     let recipe = &config.finetune;
     let seed = config.seed.wrapping_add(1);
     let checkpoint = fit(
-        Job { label: "finetune", start: &freed, teacher, gates: None, recipe, keep_best: false, seed },
+        Job {
+            label: "finetune",
+            start: &freed,
+            teacher,
+            gates: None,
+            recipe,
+            device: config.device,
+            keep_best: false,
+            seed,
+        },
         data,
         progress,
     )?;

@@ -88,7 +88,7 @@ impl<'a> RunFolder<'a> {
     }
 
     /// What `metrics.csv` holds.
-    pub fn metrics(&self) -> &[Metrics] {
+    pub fn rows(&self) -> &[Metrics] {
         &self.rows
     }
 

@@ -1,6 +1,7 @@
 //! One module a command.
 
 mod demo;
+mod devices;
 mod eval;
 mod explain;
 mod export;
@@ -23,6 +24,7 @@ pub use training::Unfinished;
 pub fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Demo(args) => demo::run(&args),
+        Command::Devices => devices::run(),
         Command::Train(args) => train::run(&args),
         Command::Prune(args) => prune::run(&args),
         Command::Eval(args) => eval::run(&args),

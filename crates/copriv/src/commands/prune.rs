@@ -64,6 +64,7 @@ pub fn run(args: &cli::Prune) -> Result<()> {
 /// What the command line asks for, resolved.
 fn arguments(args: &cli::Prune) -> Result<Arguments<PruneConfig>> {
     let mut config = PruneConfig { budget: args.budget, ..PruneConfig::default() };
+    config.device = args.run.device;
     config.seed = args.run.seed.unwrap_or(config.seed);
     config.search.epochs = args.search_epochs.unwrap_or(config.search.epochs);
     config.finetune.epochs = args.epochs.unwrap_or(config.finetune.epochs);

@@ -48,6 +48,7 @@ fn arguments(args: &cli::Train) -> Result<Arguments<TrainConfig>> {
     config.recipe.batch = args.batch.unwrap_or(config.recipe.batch);
     config.weights = args.foreign.weights.clone().or(config.weights);
     config.normalisation = args.foreign.normalisation().or(config.normalisation);
+    config.device = args.run.device;
     config.teacher = args.teacher.clone().or(config.teacher);
     config.seed = args.run.seed.unwrap_or(config.seed);
     Arch::parse(&config.arch)?;

@@ -57,8 +57,8 @@ pub fn in_folder<C: Serialize + DeserializeOwned, T>(
     };
     let mut run = run.with_time_limit(limit);
     let outcome = work(&args, &mut run);
-    if !run.metrics().is_empty() {
-        let svg = curves(&path.display().to_string(), run.metrics())?;
+    if !run.rows().is_empty() {
+        let svg = curves(&path.display().to_string(), run.rows())?;
         write_whole(&path.join("curves.svg"), svg.as_bytes())?;
     }
     outcome.map_err(|error| match error.downcast_ref() {

@@ -23,6 +23,18 @@ pub fn logits(
     images: &Images,
     pixels: PixelScale,
 ) -> Result<Vec<Vec<f32>>, TrainError> {
+    logits_on(&Device::flex(), graph, weights, quant, images, pixels)
+}
+
+/// The same on a device.
+pub(super) fn logits_on(
+    device: &Device,
+    graph: &Graph,
+    weights: &Weights,
+    quant: Option<&QuantSpec>,
+    images: &Images,
+    pixels: PixelScale,
+) -> Result<Vec<Vec<f32>>, TrainError> {
     let shape = [images.channels, images.side, images.side];
     if graph.input_shape() != shape {
         return Err(TrainError::graph(
@@ -30,14 +42,13 @@ pub fn logits(
             format!("{} takes images of {:?}, these are {shape:?}", graph.arch, graph.input_shape()),
         ));
     }
-    let device = Device::flex();
     let (graph, weights) = fold_norms(graph, weights)?;
-    let network = Network::new(&graph, &weights, &device)?;
-    let fake = quant.map(|spec| Fake::new(&graph, spec, pixels, &device)).transpose()?;
+    let network = Network::new(&graph, &weights, device)?;
+    let fake = quant.map(|spec| Fake::new(&graph, spec, pixels, device)).transpose()?;
     let indices: Vec<_> = (0..images.len()).collect();
     let rows = indices.par_chunks(BATCH).map(|chunk| {
         let batch = gather(images, chunk, pixels, Augment::NONE, 0);
-        let x = Tensor::from_data(TensorData::new(batch.inputs, batch.shape), &device);
+        let x = Tensor::from_data(TensorData::new(batch.inputs, batch.shape), device);
         let logits = network.forward(x, &mut Pass { fake: fake.as_ref(), ..Pass::default() });
         let classes = logits.dims()[1];
         let flat = logits.into_data().convert::<f32>().try_into_vec::<f32>().unwrap_or_default();

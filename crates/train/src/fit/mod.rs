@@ -18,6 +18,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::TrainError;
 use crate::checkpoint::Checkpoint;
 use crate::data::{Dataset, gather};
+use crate::device::Processor;
 use crate::prune::GateSearch;
 use crate::recipe::Recipe;
 
@@ -43,6 +44,8 @@ pub(crate) struct Job<'a> {
     pub gates: Option<&'a mut GateSearch>,
     /// How.
     pub recipe: &'a Recipe,
+    /// Where.
+    pub device: Processor,
     /// Return the state that validates best, the start included, instead of the last one.
     pub keep_best: bool,
     /// Randomness of order and augmentation.
@@ -59,7 +62,8 @@ pub(crate) fn fit(
     let recipe = job.recipe;
     recipe.check()?;
     check_shapes(job.start, data)?;
-    let mut learner = Learner::new(job.start, job.teacher, recipe, &Device::flex())?;
+    let device = job.device.open()?;
+    let mut learner = Learner::new(job.start, job.teacher, recipe, &device)?;
     let images = data.train.len();
     let mut state = State::new(Position::new(job.label, images));
     if let Some(saved) = progress.resume(job.label)? {
@@ -79,7 +83,7 @@ pub(crate) fn fit(
         learner.restore(&saved).map_err(wrong)?;
         state = saved;
     } else if job.keep_best {
-        state.position.best = Some(validate(job.start, data, None)?);
+        state.position.best = Some(validate(job.start, data, None, &device)?);
         state.kept = job.start.weights.clone();
     }
 
@@ -133,7 +137,7 @@ pub(crate) fn fit(
             return Err(diverged(loss));
         }
         // Huge parameters overflow only once their norms are folded.
-        let accuracy = validate(&checkpoint, data, job.gates.as_deref()).map_err(|e| match e {
+        let accuracy = validate(&checkpoint, data, job.gates.as_deref(), &device).map_err(|e| match e {
             TrainError::Tensor { .. } => diverged(loss),
             other => other,
         })?;
@@ -211,7 +215,12 @@ fn check_shapes(start: &Checkpoint, data: &Dataset) -> Result<(), TrainError> {
 }
 
 /// Validation accuracy in percent, with the gates as they stand.
-fn validate(checkpoint: &Checkpoint, data: &Dataset, gates: Option<&GateSearch>) -> Result<f64, TrainError> {
+fn validate(
+    checkpoint: &Checkpoint,
+    data: &Dataset,
+    gates: Option<&GateSearch>,
+    device: &Device,
+) -> Result<f64, TrainError> {
     let open;
     let graph = match gates {
         Some(gates) => {
@@ -221,6 +230,6 @@ fn validate(checkpoint: &Checkpoint, data: &Dataset, gates: Option<&GateSearch>)
         None => &checkpoint.graph,
     };
     let quant = checkpoint.quant.as_ref();
-    let z = logits(graph, &checkpoint.weights, quant, &data.validation, data.pixels)?;
+    let z = evaluate::logits_on(device, graph, &checkpoint.weights, quant, &data.validation, data.pixels)?;
     Ok(accuracy(&z, &data.validation.labels))
 }
