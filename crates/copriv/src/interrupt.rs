@@ -8,10 +8,10 @@ static ASKED: AtomicBool = AtomicBool::new(false);
 /// Exit status of a program that a signal ended, as shells give it.
 const STATUS: i32 = 130;
 
-/// From now on Ctrl-C (and a termination signal) is a request.
+/// From now on Ctrl-C is a request.
 pub fn watch() {
-    // A second handler of the same kind changes nothing.
-    let _ = ctrlc::try_set_handler(|| {
+    // A second call finds the handler in place, and that is all it could want.
+    let _ = ctrlc::set_handler(|| {
         if ASKED.swap(true, Ordering::Relaxed) {
             process::exit(STATUS);
         }

@@ -36,7 +36,7 @@ pub mod prune;
 pub mod quant;
 pub mod recipe;
 pub mod rewrite;
-mod run;
+pub mod run;
 pub mod weights;
 
 pub use checkpoint::{Checkpoint, Stage};

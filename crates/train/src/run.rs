@@ -15,6 +15,10 @@ use crate::fit::{Advance, Metrics, Progress, StageView, State};
 
 const ARGS: &str = "args.toml";
 const METRICS: &str = "metrics.csv";
+/// The network after the last epoch.
+pub const LAST: &str = "last.safetensors";
+/// The network after the epoch that validated best.
+pub const BEST: &str = "best.safetensors";
 const STATE: &str = "state-";
 const EXTENSION: &str = ".safetensors";
 
@@ -139,9 +143,9 @@ impl Progress for RunFolder<'_> {
     }
 
     fn checkpoint(&mut self, checkpoint: &Checkpoint, best: bool) -> Result<(), TrainError> {
-        checkpoint.save(&self.path.join("last.safetensors"))?;
+        checkpoint.save(&self.path.join(LAST))?;
         if best {
-            checkpoint.save(&self.path.join("best.safetensors"))?;
+            checkpoint.save(&self.path.join(BEST))?;
         }
         self.inner.checkpoint(checkpoint, best)
     }

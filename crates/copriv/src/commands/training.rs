@@ -6,7 +6,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use copriv_model::file::write_whole;
 use copriv_train::data::{self, Dataset};
-use copriv_train::{RunFolder, TrainError};
+use copriv_train::run::LAST;
+use copriv_train::{Metrics, RunFolder, TrainError};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -57,14 +58,24 @@ pub fn in_folder<C: Serialize + DeserializeOwned, T>(
     };
     let mut run = run.with_time_limit(limit);
     let outcome = work(&args, &mut run);
-    if !run.rows().is_empty() {
-        let svg = curves(&path.display().to_string(), run.rows())?;
-        write_whole(&path.join("curves.svg"), svg.as_bytes())?;
-    }
-    outcome.map_err(|error| match error.downcast_ref() {
+    let drawn = draw(path, run.rows());
+    let outcome = outcome.map_err(|error| match error.downcast_ref() {
         Some(TrainError::Interrupted { .. }) => {
             anyhow!(Unfinished(format!("{error}; go on with --resume {}", path.display())))
         }
+        _ if path.join(LAST).exists() => {
+            anyhow!("{error:#}; {} is the last good checkpoint", path.join(LAST).display())
+        }
         _ => error,
-    })
+    });
+    outcome.and_then(|outcome| drawn.map(|()| outcome))
+}
+
+/// Writes the curves of a run that has some.
+fn draw(path: &Path, rows: &[Metrics]) -> Result<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let svg = curves(&path.display().to_string(), rows)?;
+    Ok(write_whole(&path.join("curves.svg"), svg.as_bytes())?)
 }

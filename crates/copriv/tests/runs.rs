@@ -1,0 +1,119 @@
+//! Runs that are killed, stopped, starved of disk or damaged, by real processes.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+/// A few steps of the smallest network.
+const TRAIN: &str = "train --seed 3 --epochs 3 --set images=128 --set recipe.ema=0.9";
+
+fn copriv(dir: &Path) -> Command {
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("copriv"));
+    command.current_dir(dir);
+    command
+}
+
+fn run(dir: &Path, args: &str) -> Output {
+    copriv(dir).args(args.split_whitespace()).output().unwrap()
+}
+
+fn finish(dir: &Path, args: &str) {
+    let output = run(dir, args);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// The last line of standard error of a run that ends with `status`.
+fn failure(output: &Output, status: i32) -> String {
+    assert_eq!(output.status.code(), Some(status), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or_default().to_owned()
+}
+
+fn same(dir: &Path, a: &str, b: &str) {
+    for file in ["last.safetensors", "best.safetensors"] {
+        let [a, b] = [a, b].map(|run| fs::read(dir.join(run).join(file)).unwrap());
+        assert!(a == b, "{file} differs");
+    }
+}
+
+#[test]
+fn a_killed_and_a_stopped_run_end_like_one_that_ran_through() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    finish(dir, &format!("{TRAIN} --out straight"));
+
+    let mut child = copriv(dir).args(format!("{TRAIN} --out killed").split_whitespace()).spawn().unwrap();
+    let state = dir.join("killed/state-train.safetensors");
+    while !state.exists() && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    finish(dir, "train --resume killed");
+    same(dir, "straight", "killed");
+
+    let message = failure(&run(dir, &format!("{TRAIN} --out stopped --max-minutes 0")), 3);
+    assert!(message.contains("--resume stopped"), "{message}");
+    finish(dir, "train --resume stopped");
+    same(dir, "straight", "stopped");
+    for file in ["args.toml", "metrics.csv", "curves.svg"] {
+        assert!(dir.join("stopped").join(file).exists(), "{file}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_keeps_the_state() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let args = "train --seed 3 --epochs 10000 --set images=128 --out run";
+    let mut child = copriv(dir).args(args.split_whitespace()).spawn().unwrap();
+    while !dir.join("run/state-train.safetensors").exists() && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(3));
+    let message = failure(&run(dir, "train --resume run --max-minutes 0"), 3);
+    assert!(message.contains("--resume run"), "{message}");
+}
+
+/// A limit on the size of files stands for a full disk: writing fails half-way.
+#[cfg(unix)]
+#[test]
+fn a_full_disk_is_one_line_and_the_last_good_checkpoint_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    finish(dir, "train --seed 3 --epochs 1 --set images=128 --out run");
+    let good = fs::read(dir.join("run/last.safetensors")).unwrap();
+    let binary = assert_cmd::cargo::cargo_bin!("copriv");
+    let script = format!("trap '' XFSZ; ulimit -f 40; exec {} {TRAIN} --out run", binary.display());
+    let output = Command::new("bash").args(["-c", &script]).current_dir(dir).output().unwrap();
+    let message = failure(&output, 1);
+    assert!(message.contains("run/last.safetensors") && message.contains("last good"), "{message}");
+    assert_eq!(fs::read(dir.join("run/last.safetensors")).unwrap(), good);
+    let left = fs::read_dir(dir.join("run")).unwrap().map(|e| e.unwrap().file_name());
+    assert!(
+        left.into_iter().all(|name| !name.to_string_lossy().starts_with('.')),
+        "a temporary file is left"
+    );
+}
+
+#[test]
+fn damaged_states_and_diverging_runs_are_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    failure(&run(dir, &format!("{TRAIN} --out run --max-minutes 0")), 3);
+    let state = dir.join("run/state-train.safetensors");
+    let whole = fs::read(&state).unwrap();
+    for len in [0, 100, whole.len() / 2, whole.len() - 1] {
+        fs::write(&state, &whole[..len]).unwrap();
+        let message = failure(&run(dir, "train --resume run"), 1);
+        assert!(message.contains("state-train.safetensors") && message.contains("truncated"), "{message}");
+    }
+    let message = failure(&run(dir, "train --resume nowhere"), 1);
+    assert!(message.contains("nowhere/args.toml"), "{message}");
+    let message = failure(&run(dir, "train --set images=128 --set recipe.rate=1e38 --out wild"), 1);
+    assert!(message.contains("diverged") && message.contains("learning rate"), "{message}");
+    let message = failure(&run(dir, "train --device cuda"), 1);
+    assert!(message.contains("--features cuda"), "{message}");
+}
