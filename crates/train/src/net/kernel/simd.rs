@@ -102,18 +102,19 @@ fn tile<S: Simd, const R: usize, const V: usize>(
 ) -> [[S::f32s; V]; R] {
     let mut sums = [[simd.splat_f32s(0.0); V]; R];
     for (a, &offset) in a.as_chunks::<R>().0.iter().zip(offsets) {
-        let b = &S::as_simd_f32s(&b[offset + at..][..V * S::F32_LANES]).0[..V];
+        let (b, _) = S::as_simd_f32s(&b[offset + at..][..V * S::F32_LANES]);
         let b: [S::f32s; V] = std::array::from_fn(|v| b[v]);
-        // New arrays instead of changed ones: so they stay in registers.
-        sums = std::array::from_fn(|r| {
+        for r in 0..R {
             let a = simd.splat_f32s(a[r]);
-            std::array::from_fn(|v| simd.mul_add_e_f32s(a, b[v], sums[r][v]))
-        });
+            for v in 0..V {
+                sums[r][v] = simd.mul_add_e_f32s(a, b[v], sums[r][v]);
+            }
+        }
     }
     sums
 }
 
-impl<'a> Gram<'a> {
+impl Gram<'_> {
     pub(super) fn run(self) {
         Arch::new().dispatch(self);
     }
@@ -123,20 +124,20 @@ impl<'a> Gram<'a> {
         let depth = self.offsets.len();
         for k in (0..depth).step_by(K) {
             // Tiles beyond the last row or column repeat it and are not stored.
-            let vectors = self.columns.div_ceil(S::F32_LANES);
-            let row = |from: &'a [f32], at: usize| &S::as_simd_f32s(&from[at..]).0[..vectors];
-            let b: [&[S::f32s]; K] =
-                std::array::from_fn(|j| row(self.b, self.offsets[(k + j).min(depth - 1)]));
+            let offsets: [usize; K] = std::array::from_fn(|j| self.offsets[(k + j).min(depth - 1)]);
             for r in (0..self.rows).step_by(R) {
-                let d: [&[S::f32s]; R] =
-                    std::array::from_fn(|i| row(self.d, (r + i).min(self.rows - 1) * self.pitch));
+                let starts: [usize; R] = std::array::from_fn(|i| (r + i).min(self.rows - 1) * self.pitch);
                 let mut sums = [[simd.splat_f32s(0.0); K]; R];
-                for p in 0..vectors {
-                    let d: [S::f32s; R] = std::array::from_fn(|i| d[i][p]);
-                    let b: [S::f32s; K] = std::array::from_fn(|j| b[j][p]);
-                    sums = std::array::from_fn(|i| {
-                        std::array::from_fn(|j| simd.mul_add_e_f32s(d[i], b[j], sums[i][j]))
-                    });
+                for p in (0..self.columns).step_by(S::F32_LANES) {
+                    let load =
+                        |from: &[f32], at: usize| S::as_simd_f32s(&from[at + p..][..S::F32_LANES]).0[0];
+                    let d: [S::f32s; R] = std::array::from_fn(|i| load(self.d, starts[i]));
+                    for j in 0..K {
+                        let b = load(self.b, offsets[j]);
+                        for i in 0..R {
+                            sums[i][j] = simd.mul_add_e_f32s(d[i], b, sums[i][j]);
+                        }
+                    }
                 }
                 for (row, sums) in (r..self.rows).zip(&sums) {
                     for (column, sum) in (k..depth).zip(sums) {
