@@ -125,6 +125,10 @@ impl TrainError {
         Self::Tensor { tensor: tensor.to_owned(), reason: reason.into() }
     }
 
+    pub(crate) fn data(name: &str, path: impl Into<PathBuf>, reason: impl Into<String>) -> Self {
+        Self::Data { name: name.to_owned(), path: path.into(), reason: reason.into() }
+    }
+
     pub(crate) fn config(setting: &'static str, reason: impl Into<String>) -> Self {
         Self::Config { setting, reason: reason.into() }
     }

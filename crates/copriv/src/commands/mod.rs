@@ -1,5 +1,6 @@
 //! One module a command.
 
+mod data;
 mod demo;
 mod devices;
 mod eval;
@@ -27,6 +28,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Devices => devices::run(),
         Command::Train(args) => train::run(&args),
         Command::Prune(args) => prune::run(&args),
+        Command::Data(args) => data::run(&args.what),
         Command::Eval(args) => eval::run(&args),
         Command::Export(args) => export::run(&args),
         Command::PrivateEval(args) => private_eval::run(&args),

@@ -94,7 +94,7 @@ fn read(layout: &Layout, path: &Path, into: &mut Images) -> Result<(), TrainErro
         if usize::from(label) >= layout.classes {
             return Err(fail(format!("record {i} has label {label}, there are {} classes", layout.classes)));
         }
-        into.labels.push(label);
+        into.labels.push(u16::from(label));
         into.pixels.extend_from_slice(pixels);
     }
     Ok(())

@@ -5,7 +5,7 @@ use crate::TrainError;
 
 const TRAIN: &[u8] = include_bytes!("../../../../datasets/fashion-mini/train.webp");
 const TEST: &[u8] = include_bytes!("../../../../datasets/fashion-mini/test.webp");
-const CLASSES: [&str; 10] =
+pub(super) const CLASSES: [&str; 10] =
     ["t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"];
 /// Side of a tile in the mosaics.
 const TILE: usize = 28;
@@ -51,7 +51,7 @@ fn mosaic(file: &str, bytes: &[u8]) -> Result<Images, TrainError> {
             image[to..to + TILE].copy_from_slice(&picture.as_raw()[from..from + TILE]);
         }
     }
-    let labels = (0..count).map(|i| (i / per_class) as u8).collect();
+    let labels = (0..count).map(|i| (i / per_class) as u16).collect();
     Ok(Images { channels: 1, side: SIDE, pixels, labels })
 }
 

@@ -3,6 +3,8 @@
 //! | name | images | where |
 //! |---|---|---|
 //! | `fashion-mini` | 5,400 + 600 + 1,000 of 28x28x1, 10 classes | embedded in the program |
+//! | `mnist`, `fashion-mnist` | 54,000 + 6,000 + 10,000 of 28x28x1, 10 classes | IDX files below `--data-dir` |
+//! | `folder`, `folder-SIDE` | any, 224x224x3 or `SIDE` | `train/CLASS/*`, `val/CLASS/*` in `--data-dir` |
 //! | `cifar10`, `cifar100` | 45,000 + 5,000 + 5,000 or 10,000 of 32x32x3 | official binary layout in `--data-dir` |
 //!
 //! Every tenth training image is the validation split, whatever the seed; the test images are
@@ -11,6 +13,9 @@
 mod augment;
 mod cifar;
 mod embedded;
+mod fetch;
+mod folder;
+mod idx;
 
 use std::path::Path;
 
@@ -20,11 +25,18 @@ use serde::{Deserialize, Serialize};
 use crate::TrainError;
 
 pub use augment::{Augment, Batch, gather};
+pub use fetch::{Source, check_sums, sources};
 
 /// The data set that is used when none is named.
 pub const EMBEDDED: &str = "fashion-mini";
 
-const KNOWN: &str = "fashion-mini, cifar10, cifar100";
+const KNOWN: &str =
+    "fashion-mini, cifar10, cifar100, mnist, fashion-mnist, folder and folder-SIDE with a side of 8 to 512";
+
+/// Side of a folder's images if none is said.
+const FOLDER_SIDE: usize = 224;
+
+const DIGITS: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
 
 /// One data set in three fixed splits.
 #[derive(Clone, Debug)]
@@ -53,7 +65,7 @@ pub struct Images {
     /// `n * channels * side * side` bytes.
     pub pixels: Vec<u8>,
     /// `n` labels.
-    pub labels: Vec<u8>,
+    pub labels: Vec<u16>,
 }
 
 /// `x = (pixel - offset) * 2^scale_log2`: an input that is exact in integers, so that float,
@@ -75,7 +87,16 @@ pub fn load(name: &str, dir: &Path) -> Result<Dataset, TrainError> {
         EMBEDDED => embedded::load(),
         "cifar10" => cifar::load(&cifar::CIFAR10, dir),
         "cifar100" => cifar::load(&cifar::CIFAR100, dir),
-        _ => Err(TrainError::Dataset { name: name.to_owned(), known: KNOWN.to_owned() }),
+        "mnist" => idx::load(name, &DIGITS, dir),
+        "fashion-mnist" => idx::load(name, &embedded::CLASSES, dir),
+        "folder" => folder::load(name, FOLDER_SIDE, dir),
+        _ => {
+            let side = name.strip_prefix("folder-").and_then(|side| side.parse().ok());
+            match side.filter(|side| (8..=512).contains(side)) {
+                Some(side) => folder::load(name, side, dir),
+                None => Err(TrainError::Dataset { name: name.to_owned(), known: KNOWN.to_owned() }),
+            }
+        }
     }
 }
 

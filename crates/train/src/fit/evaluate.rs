@@ -63,14 +63,14 @@ pub fn argmax(logits: &[f32]) -> usize {
 }
 
 /// Percent of `labels` that `logits` predict.
-pub fn accuracy(logits: &[Vec<f32>], labels: &[u8]) -> f64 {
+pub fn accuracy(logits: &[Vec<f32>], labels: &[u16]) -> f64 {
     let right = logits.iter().zip(labels).filter(|(z, l)| argmax(z) == usize::from(**l)).count();
     100.0 * right as f64 / labels.len().max(1) as f64
 }
 
 /// How many of `labels` are among the `k` largest logits of their row; among equals the smaller
 /// index comes first.
-pub fn top(logits: &[Vec<f64>], labels: &[u8], k: usize) -> usize {
+pub fn top(logits: &[Vec<f64>], labels: &[u16], k: usize) -> usize {
     let found = |row: &[f64], label: usize| {
         let ahead = |(i, v): &(usize, &f64)| **v > row[label] || (**v == row[label] && *i < label);
         row.iter().enumerate().filter(ahead).count() < k

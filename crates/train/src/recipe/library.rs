@@ -75,7 +75,7 @@ fn built_in(dataset: &str, arch: &str) -> Result<(String, String), TrainError> {
             let array = table.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
             array.iter().filter_map(|v| v.as_str().map(str::to_owned)).collect()
         };
-        let named = names("datasets").iter().any(|d| d == dataset);
+        let named = names("datasets").iter().any(|d| d == family(dataset));
         if !named && !names("datasets").iter().any(|d| d == ANY) {
             continue;
         }
@@ -91,6 +91,11 @@ fn built_in(dataset: &str, arch: &str) -> Result<(String, String), TrainError> {
         reason: format!("none for {arch} on {dataset}; give one with --recipe FILE"),
     })?;
     Ok((name.to_owned(), text.to_owned()))
+}
+
+/// A folder's side is no part of what it is.
+fn family(dataset: &str) -> &str {
+    if dataset.starts_with("folder-") { "folder" } else { dataset }
 }
 
 fn parse(name: &str, text: &str) -> Result<Table, TrainError> {

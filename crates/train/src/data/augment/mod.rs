@@ -252,7 +252,7 @@ mod tests {
     /// With 4x4 images of one value each, every input tells from which images it was made.
     fn flat(n: usize) -> Images {
         let pixels = (0..n).flat_map(|i| [10 * i as u8; 16]).collect();
-        Images { channels: 1, side: 4, pixels, labels: (0..n as u8).collect() }
+        Images { channels: 1, side: 4, pixels, labels: (0..n as u16).collect() }
     }
 
     #[test]
