@@ -141,7 +141,7 @@ fn noise() -> Dataset {
         channels: 3,
         side: 32,
         pixels: (0..BATCH * 3 * 32 * 32).map(|_| byte()).collect(),
-        labels: (0..BATCH).map(|i| (i % 10) as u8).collect(),
+        labels: (0..BATCH).map(|i| (i % 10) as u16).collect(),
     };
     Dataset {
         name: "noise".into(),

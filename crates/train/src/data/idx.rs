@@ -16,7 +16,7 @@ use crate::TrainError;
 /// Side of the background.
 const SIDE: usize = 32;
 /// Largest file that is read, unpacked.
-const MAX_BYTES: u64 = 1 << 32;
+const MAX_BYTES: u64 = 1 << 31;
 
 /// Files without `.gz`: images and labels for training, then for testing.
 const FILES: [&str; 4] = [
