@@ -39,7 +39,7 @@ impl Statistics {
     /// Of `x`, in images of `area` values a channel.
     pub(super) fn of(x: &[f32], channels: usize, area: usize) -> Self {
         // Mean and sum of squared distances of every plane, joined in order (Chan et al., 1983).
-        let planes: Vec<[f64; 2]> = x.par_chunks_exact(area).map(|plane| moments(plane)).collect();
+        let planes: Vec<[f64; 2]> = x.par_chunks_exact(area).map(moments).collect();
         let n = planes.len() / channels;
         let (mut mean, mut variance) = (vec![0.0; channels], vec![0.0; channels]);
         for c in 0..channels {
