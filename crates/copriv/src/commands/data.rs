@@ -27,7 +27,7 @@ fn list(dir: &Path) -> Result<()> {
         let there = if folder.is_dir() { "there" } else { "not there; `copriv data fetch` brings it" };
         say!("{:<14}  {}: {there}", source.name, folder.display());
     }
-    say!("{:<14}  any images: {}/train/CLASS/*, {0}/val/CLASS/*", "folder-SIDE", dir.display());
+    say!("{:<14}  any images: train/CLASS/* and val/CLASS/* in {}", "folder-SIDE", dir.display());
     Ok(())
 }
 
