@@ -1,15 +1,16 @@
 //! Arguments.
 
+mod terms;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use copriv_infer2pc::{Reveal, Terms};
-use copriv_plan::network::Network as Link;
-use copriv_plan::{Flavour, Objective, Preset};
 use copriv_train::weights::{self, Normalisation};
 use copriv_train::{Checkpoint, Dataset, Processor, TrainError};
+
+pub use terms::{ChoiceArgs, PresetArg, TermsArgs};
 
 /// Train a classifier that is cheap under secure two-party computation, and deploy it that way.
 #[derive(Debug, Parser)]
@@ -374,18 +375,8 @@ pub struct Plan {
     /// Whose protocols to price
     #[arg(long = "preset", value_enum, value_delimiter = ',', default_value = "copriv-ng")]
     pub presets: Vec<PresetArg>,
-    /// OT extension; the papers' presets have IKNP
-    #[arg(long, value_enum, default_value_t = OtArg::Auto)]
-    pub ot: OtArg,
-    /// What is made small
-    #[arg(long, value_enum, default_value_t = ObjectiveArg::Total)]
-    pub objective: ObjectiveArg,
-    /// Link that times are reckoned for
-    #[arg(long, value_enum, default_value_t = NetworkArg::Wan)]
-    pub net: NetworkArg,
-    /// Most weight bits that share a message; 0 for fresh OTs instead [default: 8]
-    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(0..=10))]
-    pub packing: Option<u32>,
+    #[command(flatten)]
+    pub choice: ChoiceArgs,
     /// Inferences of a session: they share its set-up, and with Ferret its iterations
     #[arg(long, default_value_t = 32)]
     pub inferences: u32,
@@ -404,14 +395,7 @@ pub struct Plan {
 impl Plan {
     /// The terms under which a preset is priced.
     pub fn terms(&self, preset: PresetArg) -> TermsArgs {
-        TermsArgs {
-            preset,
-            ot: self.ot,
-            objective: self.objective,
-            net: self.net,
-            packing: self.packing,
-            ..TermsArgs::default()
-        }
+        TermsArgs { preset, choice: self.choice, ..TermsArgs::default() }
     }
 }
 
@@ -450,168 +434,6 @@ pub struct Query {
     /// Write a line of JSON for each image and one for the session; `-` is standard output
     #[arg(long)]
     pub json: Option<PathBuf>,
-}
-
-/// What the client asks for.
-#[derive(Args, Clone, Copy, Debug)]
-pub struct TermsArgs {
-    /// What the client learns
-    #[arg(long, value_enum, default_value_t = RevealArg::Logits)]
-    pub reveal: RevealArg,
-    /// OT extension
-    #[arg(long, value_enum, default_value_t = OtArg::Auto)]
-    pub ot: OtArg,
-    /// Whose protocols run: ours, or those of a paper, to compare with
-    #[arg(long, value_enum, default_value_t = PresetArg::CoprivNg)]
-    pub preset: PresetArg,
-    /// What is made small
-    #[arg(long, value_enum, default_value_t = ObjectiveArg::Total)]
-    pub objective: ObjectiveArg,
-    /// Link that latency is reckoned for
-    #[arg(long, value_enum, default_value_t = NetworkArg::Wan)]
-    pub net: NetworkArg,
-    /// Most weight bits that share a message (2^K leaves are summed for it); 0 for fresh OTs
-    /// instead [default: 8]
-    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(0..=10))]
-    pub packing: Option<u32>,
-}
-
-/// Names of [`Objective`].
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum ObjectiveArg {
-    /// Bytes, offline and online
-    Total,
-    /// Bytes online, then all
-    Online,
-    /// Time, offline and online, on the link of `--net`
-    Latency,
-}
-
-/// Names of [`Link`].
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum NetworkArg {
-    /// 377 MB/s, 0.3 ms
-    Lan,
-    /// 200 Mbit/s, 13 ms
-    Wan,
-    /// 9 MB/s, 40 ms
-    Mobile,
-}
-
-impl From<NetworkArg> for Link {
-    fn from(arg: NetworkArg) -> Self {
-        match arg {
-            NetworkArg::Lan => Self::Lan,
-            NetworkArg::Wan => Self::Wan,
-            NetworkArg::Mobile => Self::Mobile,
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum RevealArg {
-    /// The model's output
-    Logits,
-    /// Only the predicted class
-    Class,
-    /// Only the five most likely classes, in order
-    Top5,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum PresetArg {
-    /// CrypTFlow2: one ring, ReLU before truncation
-    Cryptflow2,
-    /// SiRNN: mixed rings
-    Sirnn,
-    /// CoPriv: CrypTFlow2's operators, Winograd products
-    Copriv,
-    /// PrivQuant: SiRNN's operators, fused
-    Privquant,
-    /// This project's
-    CoprivNg,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum OtArg {
-    /// Whatever sends the fewest bytes in this session
-    Auto,
-    /// 128 bits an OT
-    Iknp,
-    /// 64 bits an OT
-    Softspoken2,
-    /// 32 bits an OT
-    Softspoken4,
-    /// 16 bits an OT
-    Softspoken8,
-    /// Below half a bit an OT, after a start-up
-    Ferret,
-}
-
-impl Default for TermsArgs {
-    fn default() -> Self {
-        Self {
-            reveal: RevealArg::Logits,
-            ot: OtArg::Auto,
-            preset: PresetArg::CoprivNg,
-            objective: ObjectiveArg::Total,
-            net: NetworkArg::Wan,
-            packing: None,
-        }
-    }
-}
-
-impl From<TermsArgs> for Terms {
-    fn from(args: TermsArgs) -> Self {
-        Self {
-            reveal: match args.reveal {
-                RevealArg::Logits => Reveal::Logits,
-                RevealArg::Class => Reveal::Class,
-                RevealArg::Top5 => Reveal::Top5,
-            },
-            flavour: match args.ot {
-                OtArg::Auto => None,
-                OtArg::Iknp => Some(Flavour::Iknp),
-                OtArg::Softspoken2 => Some(Flavour::SoftSpoken2),
-                OtArg::Softspoken4 => Some(Flavour::SoftSpoken4),
-                OtArg::Softspoken8 => Some(Flavour::SoftSpoken8),
-                OtArg::Ferret => Some(Flavour::Ferret),
-            },
-            objective: match args.objective {
-                ObjectiveArg::Total => Objective::Total,
-                ObjectiveArg::Online => Objective::Online,
-                ObjectiveArg::Latency => Objective::Latency(args.net.into()),
-            },
-            packing: args.packing,
-            shared_by: None,
-            preset: match args.preset {
-                PresetArg::Cryptflow2 => Preset::Cryptflow2,
-                PresetArg::Sirnn => Preset::Sirnn,
-                PresetArg::Copriv => Preset::Copriv,
-                PresetArg::Privquant => Preset::Privquant,
-                PresetArg::CoprivNg => Preset::CoprivNg,
-            },
-        }
-    }
-}
-
-impl TermsArgs {
-    /// The same as arguments of another process.
-    pub fn to_args(self) -> Vec<String> {
-        let args = [
-            ("--reveal", name(self.reveal)),
-            ("--ot", name(self.ot)),
-            ("--preset", name(self.preset)),
-            ("--objective", name(self.objective)),
-            ("--net", name(self.net)),
-        ];
-        let packing = self.packing.map(|k| ("--packing", k.to_string()));
-        args.into_iter().chain(packing).flat_map(|(flag, value)| [flag.to_owned(), value]).collect()
-    }
-}
-
-fn name(value: impl ValueEnum) -> String {
-    value.to_possible_value().map_or(String::new(), |v| v.get_name().to_owned())
 }
 
 fn bits(text: &str) -> Result<(u32, u32), String> {

@@ -33,7 +33,7 @@ mod batch;
 mod feed;
 mod lpn;
 pub(crate) mod params;
-mod tree;
+pub(crate) mod tree;
 
 pub(crate) use feed::Keys;
 

@@ -47,7 +47,7 @@ struct Layer {
 
 pub fn run(args: &cli::Plan) -> Result<()> {
     let graph = graph(args)?;
-    let network = Network::from(args.net);
+    let network = Network::from(args.choice.net);
     let mut all = Vec::new();
     for &preset in &args.presets {
         let plan = terms(args, preset).plan(&graph, args.inferences)?;

@@ -10,6 +10,9 @@ use zeroize::Zeroizing;
 use super::fold::Seeds;
 use super::{Depths, Lane, Radices, Sums, Ticket};
 use crate::cipher::Cipher;
+/// All leaves, as in Ferret's trees: `each_level(K)` is called with the sum of the left nodes of each level but
+/// the first.
+pub(super) use crate::ferret::tree::send as grow;
 use crate::rot::select;
 use crate::simd::{Level, dispatched};
 use crate::{OtError, Secret};
@@ -115,24 +118,6 @@ impl TreeKeys {
 
     pub(super) fn cipher(&self, group: usize) -> Cipher {
         Cipher::new(self.key(group))
-    }
-}
-
-/// All leaves; `each_level(K)` is called with the sum of the left nodes of each level but the first.
-pub(super) fn grow(
-    cipher: &Cipher,
-    delta: u128,
-    root: u128,
-    leaves: &mut [u128],
-    mut each_level: impl FnMut(u128),
-) {
-    leaves[0] = root;
-    leaves[1] = root ^ delta;
-    let mut n = 2;
-    while n < leaves.len() {
-        n *= 2;
-        let [left, _] = cipher.grow(&mut leaves[..n]);
-        each_level(left);
     }
 }
 

@@ -16,6 +16,22 @@ const OTS_PER_CHUNK: u64 = 1 << 16;
 /// Message bytes in one go, about.
 const BYTES_PER_CHUNK: u64 = 1 << 24;
 
+/// Consecutive items, each with its OTs and the size of its message, of at most `OTS_PER_CHUNK` OTs and
+/// `limit` together, or one item alone.
+fn chunks(items: impl Iterator<Item = (u64, u64)>, limit: u64) -> Vec<Range<usize>> {
+    let mut chunks = Vec::new();
+    let (mut start, mut end, mut ots, mut size) = (0, 0, 0, 0);
+    for (n, s) in items {
+        if end > start && (ots + n > OTS_PER_CHUNK || size + s > limit) {
+            chunks.push(start..end);
+            (start, ots, size) = (end, 0, 0);
+        }
+        (end, ots, size) = (end + 1, ots + n, size + s);
+    }
+    chunks.push(start..end);
+    chunks
+}
+
 /// The server's weights are the choices.
 #[derive(Clone, Copy, Debug)]
 pub struct WeightOts<'a> {
@@ -58,18 +74,8 @@ impl<'a> WeightOts<'a> {
 
     /// Consecutive filters whose OTs are made and whose messages are sent together.
     pub fn chunks(&self) -> Vec<Range<usize>> {
-        let mut chunks = Vec::new();
-        let (mut start, mut ots, mut bits) = (0, 0, 0);
-        for filter in 0..self.product.geometry.filters {
-            let (n, b) = self.filter_size(filter);
-            if filter > start && (ots + n > OTS_PER_CHUNK || bits + b > 8 * BYTES_PER_CHUNK) {
-                chunks.push(start..filter);
-                (start, ots, bits) = (filter, 0, 0);
-            }
-            (ots, bits) = (ots + n, bits + b);
-        }
-        chunks.push(start..self.product.geometry.filters);
-        chunks
+        let filters = 0..self.product.geometry.filters;
+        chunks(filters.map(|k| self.filter_size(k)), 8 * BYTES_PER_CHUNK)
     }
 
     pub(super) fn message_bytes(&self) -> u64 {
@@ -193,24 +199,9 @@ impl<'a> InputOts<'a> {
     /// together.
     pub fn chunks(&self) -> Vec<Range<usize>> {
         let per_channel = self.uses.len();
-        let total = self.product.geometry.channels * per_channel;
-        let mut chunks = Vec::new();
-        let (mut start, mut ots, mut bytes) = (0, 0, 0);
-        for entry in 0..total {
-            let (n, b) =
-                (u64::from(self.width(entry % per_channel)), self.message_bytes(entry % per_channel));
-            if entry > start && (ots + n > OTS_PER_CHUNK || bytes + b > BYTES_PER_CHUNK) {
-                chunks.push(start..entry);
-                (start, ots, bytes) = (entry, 0, 0);
-            }
-            (ots, bytes) = (ots + n, bytes + b);
-        }
-        chunks.push(start..total);
-        chunks
-    }
-
-    pub(super) fn ots(&self) -> Ots {
-        Ots::from_server(input_totals(self.product, self.form).0)
+        let entries = 0..self.product.geometry.channels * per_channel;
+        let size = |e: usize| (u64::from(self.width(e)), self.message_bytes(e));
+        chunks(entries.map(|e| size(e % per_channel)), BYTES_PER_CHUNK)
     }
 
     /// For each chunk the extension, then the correlated messages.

@@ -20,7 +20,7 @@ pub use form::{Algorithm, Form, Run, Tap};
 pub use packed::{Digit, Group, PlaneGroups};
 pub use winograd::Tile;
 
-use crate::ot::{OtMeter, Ots, packed};
+use crate::ot::{OtMeter, packed};
 use crate::traffic::Flow;
 
 /// What makes shares of `W * r`.
@@ -129,15 +129,5 @@ impl Product {
     /// Whether the method is packed VOLE.
     pub fn is_packed(&self) -> bool {
         matches!(self.method, Method::Packed { .. })
-    }
-
-    /// Random OTs of an inference.
-    pub fn ots(&self) -> Ots {
-        let form = self.form();
-        match self.method {
-            Method::Cot { receiver: Side::Server } => WeightOts::new(self, &form).ots(),
-            Method::Cot { receiver: Side::Client } => InputOts::new(self, &form).ots(),
-            Method::Packed { .. } => Ots::default(),
-        }
     }
 }
