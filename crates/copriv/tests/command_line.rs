@@ -39,6 +39,7 @@ fn fails(args: &[&str], parts: &[&str]) {
 fn save_model(folder: &Path) -> Model {
     let linear = |bits| LinearSpec {
         weight_bits: bits,
+        ternary: false,
         weight_scale_log2: -3,
         channel_shifts: vec![],
         bias_bits: 4,

@@ -242,6 +242,7 @@ fn block(side: usize, channels: usize) -> Result<Graph, ModelError> {
         groups,
         linear: LinearSpec {
             weight_bits: 2,
+            ternary: false,
             weight_scale_log2: -2,
             channel_shifts: vec![],
             bias_bits: 8,

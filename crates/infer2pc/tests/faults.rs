@@ -14,6 +14,7 @@ use copriv_model::{
 fn model() -> Model {
     let linear = |bits| LinearSpec {
         weight_bits: bits,
+        ternary: false,
         weight_scale_log2: -3,
         channel_shifts: vec![],
         bias_bits: 4,

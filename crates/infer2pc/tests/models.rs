@@ -49,8 +49,10 @@ impl Draw {
         } else {
             (0..outputs).map(|_| self.rng.random_range(0..4)).collect()
         };
+        let weight_bits = self.rng.random_range(2..9);
         LinearSpec {
-            weight_bits: self.rng.random_range(2..9),
+            weight_bits,
+            ternary: weight_bits == 2 && self.rng.random(),
             weight_scale_log2: -3,
             channel_shifts,
             bias_bits: self.rng.random_range(1..10),
@@ -59,11 +61,12 @@ impl Draw {
     }
 
     /// Random weights, the extreme ones among them.
-    fn fill(&mut self, name: &str, bits: u32, weights: usize, outputs: usize, bias_bits: u32, pixels: usize) {
-        let half = 1i32 << (bits - 1);
-        let mut weight: Vec<i32> = (0..weights).map(|_| self.rng.random_range(-half..half)).collect();
-        weight[0] = -half;
-        let limit = 1i64 << bias_bits;
+    fn fill(&mut self, name: &str, spec: &LinearSpec, weights: usize, outputs: usize, pixels: usize) {
+        let half = 1i32 << (spec.weight_bits - 1);
+        let range = if spec.ternary { -1..=1 } else { -half..=half - 1 };
+        let mut weight: Vec<i32> = (0..weights).map(|_| self.rng.random_range(range.clone())).collect();
+        weight[0] = *range.start();
+        let limit = 1i64 << spec.bias_bits;
         let vectors = if pixels > 1 && self.rng.random() { 3 } else { 1 };
         let mut bias = Bias {
             vectors: (0..vectors)
@@ -96,8 +99,7 @@ impl Draw {
         let y = self.builder.conv(&name, x, spec.clone()).unwrap();
         let [_, oh, ow] = self.builder.type_of(y).shape;
         let fan_in = c / spec.groups * kernel * kernel;
-        let bits = (spec.linear.weight_bits, spec.linear.bias_bits);
-        self.fill(&name, bits.0, out_channels * fan_in, out_channels, bits.1, oh * ow);
+        self.fill(&name, &spec.linear, out_channels * fan_in, out_channels, oh * ow);
         y
     }
 
@@ -177,7 +179,7 @@ impl Draw {
         let name = self.name("logits");
         let spec = self.linear(6);
         let y = self.builder.linear(&name, x, 6, spec.clone()).unwrap();
-        self.fill(&name, spec.weight_bits, inputs * 6, 6, spec.bias_bits, 1);
+        self.fill(&name, &spec, inputs * 6, 6, 1);
         Model::new(self.builder.finish(y).unwrap(), self.weights).unwrap()
     }
 }
@@ -201,6 +203,27 @@ proptest! {
     }
 }
 
+/// A ternary layer is three values to accumulator, planner and groups: five weights on 243 points.
+#[test]
+fn ternary_layers_send_less_than_two_bits() {
+    let choice = Choice { flavour: Flavour::SoftSpoken4, packing: 8, ..Choice::default() };
+    let bytes = [false, true].map(|ternary| {
+        let mut draw = Draw::new(1);
+        draw.builder = GraphBuilder::new("ternary", TensorType::unsigned([4, 9, 9], 4, -4));
+        let linear = LinearSpec { weight_bits: 2, ternary, channel_shifts: vec![], ..draw.linear(16) };
+        let spec = ConvSpec { out_channels: 16, kernel: 3, stride: 1, pad: 1, groups: 1, linear };
+        let x = draw.builder.input();
+        let y = draw.builder.conv("conv", x, spec.clone()).unwrap();
+        draw.fill("conv", &spec.linear, 16 * 4 * 9, 16, 81);
+        let model = Model::new(draw.builder.finish(y).unwrap(), draw.weights).unwrap();
+        let plan = Plan::new(&model.graph, choice).unwrap();
+        assert!(plan.products().all(|p| p.ternary == ternary && p.is_packed()));
+        check(&model, choice, &input(&model.graph, 5));
+        plan.predict().total_bytes()
+    });
+    assert!(bytes[1] * 10 < bytes[0] * 9, "{bytes:?}");
+}
+
 /// Two 3x3 convolutions whose weights are wide enough for tiles to pay, with a residual connection.
 #[test]
 fn tiled_convolutions_in_a_whole_model() {
@@ -212,11 +235,15 @@ fn tiled_convolutions_in_a_whole_model() {
         let x = draw.builder.input();
         let mut y = x;
         for (i, name) in ["conv1", "conv2"].into_iter().enumerate() {
-            let linear =
-                LinearSpec { weight_bits: 8, channel_shifts: vec![0, 1, 2, 0, 1, 3], ..draw.linear(6) };
+            let linear = LinearSpec {
+                weight_bits: 8,
+                ternary: false,
+                channel_shifts: vec![0, 1, 2, 0, 1, 3],
+                ..draw.linear(6)
+            };
             let spec = ConvSpec { out_channels: 6, kernel: 3, stride: 1, pad: 1, groups: 1, linear };
             y = draw.builder.conv(name, y, spec.clone()).unwrap();
-            draw.fill(name, 8, 6 * 6 * 9, 6, spec.linear.bias_bits, 72);
+            draw.fill(name, &spec.linear, 6 * 6 * 9, 6, 72);
             y = if i == 0 { draw.relu(y) } else { draw.builder.add("add", y, x).unwrap() };
             y = draw.builder.requant(&format!("requant{i}"), y, 9, 7, i == 1, true).unwrap();
         }

@@ -40,6 +40,7 @@ fn model(case: Case) -> Option<Model> {
     if case.product {
         let linear = LinearSpec {
             weight_bits: 4,
+            ternary: false,
             weight_scale_log2: 0,
             channel_shifts: vec![],
             bias_bits: 2,

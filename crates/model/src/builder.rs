@@ -26,6 +26,8 @@ pub struct ConvSpec {
 pub struct LinearSpec {
     /// Width of the signed weights.
     pub weight_bits: u32,
+    /// Only -1, 0 and 1 occur; then `weight_bits` is 2.
+    pub ternary: bool,
     /// Scale of one weight unit.
     pub weight_scale_log2: i32,
     /// Left shifts aligning the output channels; empty for none.
@@ -197,6 +199,7 @@ impl GraphBuilder {
     ) -> Result<Linear, ModelError> {
         let mut linear = Linear {
             weight_bits: spec.weight_bits,
+            ternary: spec.ternary,
             weight_scale_log2: spec.weight_scale_log2,
             channel_shifts: spec.channel_shifts,
             acc_bits: 0,

@@ -1,3 +1,5 @@
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Serialize};
 
 use crate::ModelError;
@@ -133,6 +135,9 @@ pub struct Conv {
 pub struct Linear {
     /// Signed weights of this many bits, 2..=16.
     pub weight_bits: u32,
+    /// Of the 2-bit weights only -1, 0 and 1 occur.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ternary: bool,
     /// Scale of one weight unit (after alignment, the smallest of the channels').
     pub weight_scale_log2: i32,
     /// Left shift of each output channel's product; empty means none.
@@ -302,6 +307,15 @@ impl Op {
 }
 
 impl Linear {
+    /// Every weight lies in it.
+    pub fn weight_range(&self) -> RangeInclusive<i32> {
+        if self.ternary {
+            return -1..=1;
+        }
+        let half = 1 << (self.weight_bits - 1);
+        -half..=half - 1
+    }
+
     /// Left shift of output channel `k`.
     pub fn channel_shift(&self, k: usize) -> u32 {
         self.channel_shifts.get(k).copied().unwrap_or(0)

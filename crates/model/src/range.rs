@@ -60,7 +60,7 @@ pub fn of_graph(graph: &Graph) -> Result<Vec<Interval>, ModelError> {
     Ok(ranges)
 }
 
-/// Checks the real weights against what the public graph claims of them: the weights' width
+/// Checks the real weights against what the public graph claims of them: the weights' range
 /// and `max_k (sum |w_k|) * max |x| * 2^shift_k + |bias_k| <= acc_bound`.
 ///
 /// # Errors
@@ -70,12 +70,14 @@ pub fn of_weights(model: &Model) -> Result<(), ModelError> {
     for node in &model.graph.nodes {
         let Some(linear) = node.op.linear() else { continue };
         let weights = model.weights.layer(&node.name)?;
-        let half = 1i32 << (linear.weight_bits - 1);
-        if let Some(w) = weights.weight.iter().find(|w| !(-half..half).contains(*w)) {
-            return Err(ModelError::weights(
-                &node.name,
-                format!("{w} does not fit {} bits", linear.weight_bits),
-            ));
+        let range = linear.weight_range();
+        if let Some(w) = weights.weight.iter().find(|w| !range.contains(w)) {
+            let reason = if linear.ternary {
+                format!("{w} is not one of the ternary weights -1, 0 and 1")
+            } else {
+                format!("{w} does not fit {} bits", linear.weight_bits)
+            };
+            return Err(ModelError::weights(&node.name, reason));
         }
         let bound =
             tight_bound(linear, &weights.weight, weights.bias.channels(), ranges[node.inputs[0]], |k| {
@@ -109,13 +111,13 @@ pub fn tight_bound(
         .unwrap_or(0)
 }
 
-/// Largest product of `fan_in` weights of the layer's width with inputs from `x`, shifted by
+/// Largest product of `fan_in` weights of the layer's range with inputs from `x`, shifted by
 /// the spread; `None` beyond 62 bits.
 pub fn worst_case(linear: &Linear, fan_in: usize, x: Interval) -> Option<u64> {
     let max_x = u64::try_from(x.0.unsigned_abs().max(x.1.unsigned_abs())).ok()?;
-    let product = (fan_in as u64)
-        .checked_mul(1u64.checked_shl(linear.weight_bits.checked_sub(1)?)?)?
-        .checked_mul(max_x)?;
+    // `check_linear` has not seen a caller's width yet.
+    let largest = if linear.ternary { 1 } else { 1u64.checked_shl(linear.weight_bits.checked_sub(1)?)? };
+    let product = (fan_in as u64).checked_mul(largest)?.checked_mul(max_x)?;
     product.checked_mul(1u64.checked_shl(linear.spread())?).filter(|p| *p < 1 << 61)
 }
 

@@ -158,6 +158,12 @@ fn check_linear(name: &str, linear: &Linear) -> Result<(), ModelError> {
             format!("{}-bit weights; 2 to 16 are supported", linear.weight_bits),
         ));
     }
+    if linear.ternary && linear.weight_bits != 2 {
+        return Err(ModelError::graph(
+            name,
+            format!("ternary weights have 2 bits, {} given", linear.weight_bits),
+        ));
+    }
     if needed > linear.acc_bits || linear.acc_bits > 62 {
         return Err(ModelError::graph(
             name,

@@ -6,7 +6,14 @@ use copriv_model::{
 };
 
 fn layer(weight_bits: u32, bias_bits: u32) -> LinearSpec {
-    LinearSpec { weight_bits, weight_scale_log2: -3, channel_shifts: vec![], bias_bits, acc_bound: None }
+    LinearSpec {
+        weight_bits,
+        ternary: false,
+        weight_scale_log2: -3,
+        channel_shifts: vec![],
+        bias_bits,
+        acc_bound: None,
+    }
 }
 
 fn conv(out_channels: usize, kernel: usize, pad: usize) -> ConvSpec {
@@ -173,6 +180,37 @@ fn weights_beyond_their_claims_are_refused() {
     assert!(
         Model::new(model.graph.clone(), short).unwrap_err().to_string().contains("3 weights, 2 x 2 expected")
     );
+}
+
+#[test]
+fn ternary_weights_are_three_values_and_halve_the_accumulator() {
+    let graph = |ternary: bool, weight_bits: u32| {
+        let mut b = GraphBuilder::new("ternary", TensorType::unsigned([1, 4, 4], 4, -4));
+        let mut spec = conv(1, 3, 1);
+        spec.linear = LinearSpec { ternary, ..layer(weight_bits, 0) };
+        let y = b.conv("conv", b.input(), spec)?;
+        b.finish(y)
+    };
+    let bound = |graph: &Graph| graph.nodes[1].op.linear().unwrap().acc_bound;
+    let (plain, ternary) = (graph(false, 2).unwrap(), graph(true, 2).unwrap());
+    assert_eq!((bound(&plain), bound(&ternary)), (9 * 2 * 15, 9 * 15));
+    assert!(graph(true, 3).unwrap_err().to_string().contains("ternary weights have 2 bits"));
+
+    let weights = |w: i32| {
+        let mut all = Weights::default();
+        all.insert("conv", LayerWeights { weight: vec![w; 9], bias: Bias::per_channel(vec![0]) });
+        all
+    };
+    Model::new(plain.clone(), weights(-2)).unwrap();
+    let error = Model::new(ternary.clone(), weights(-2)).unwrap_err().to_string();
+    assert!(error.contains("-2 is not one of the ternary weights"), "{error}");
+    let model = Model::new(ternary.clone(), weights(-1)).unwrap();
+    assert_eq!(execute::run(&model, &[15; 16]).unwrap().output()[5], -135);
+
+    let text = file::graph_to_json(&ternary).unwrap();
+    assert!(text.contains("\"ternary\": true"));
+    assert_eq!(file::graph_from_json(&text).unwrap(), ternary);
+    assert!(!file::graph_to_json(&plain).unwrap().contains("\"ternary\":"), "as before there were any");
 }
 
 #[test]

@@ -284,7 +284,7 @@ impl Lowering<'_> {
         let product = Product {
             geometry: Geometry::of(node, input).ok_or_else(unsupported)?,
             weight_bits: linear.weight_bits,
-            ternary: false,
+            ternary: linear.ternary,
             ring,
             channel_shifts: linear.channel_shifts.clone(),
             algorithm: Algorithm::Direct,

@@ -10,6 +10,7 @@ use copriv_plan::{
 fn spec(out_channels: usize, kernel: usize, weight_bits: u32) -> ConvSpec {
     let linear = LinearSpec {
         weight_bits,
+        ternary: false,
         weight_scale_log2: -4,
         channel_shifts: vec![],
         bias_bits: 6,

@@ -180,6 +180,7 @@ impl Lowering<'_> {
         let shifts = scale.shifts();
         let public = Linear {
             weight_bits: scale.bits,
+            ternary: false,
             weight_scale_log2: scale.finest(),
             channel_shifts: if shifts.iter().all(|&s| s == 0) { vec![] } else { shifts },
             acc_bits: 0,
@@ -204,6 +205,7 @@ impl Lowering<'_> {
         };
         let spec = LinearSpec {
             weight_bits: public.weight_bits,
+            ternary: public.ternary,
             weight_scale_log2: public.weight_scale_log2,
             bias_bits: needed.max(free_bias_bits(&public, fan_in, x)),
             channel_shifts: public.channel_shifts,

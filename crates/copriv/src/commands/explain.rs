@@ -4,7 +4,7 @@ use anyhow::Result;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, Table};
 use copriv_infer2pc::Terms;
-use copriv_model::{Graph, Op, file};
+use copriv_model::{Graph, Linear, Op, file};
 use copriv_plan::ot::OtMeter;
 use copriv_plan::traffic::Meter;
 use copriv_plan::{Plan, Step, StepKind};
@@ -69,6 +69,7 @@ fn lines(plan: &Plan) -> Vec<Line> {
 fn describe(kind: &StepKind) -> String {
     match kind {
         StepKind::Input => "the client's input".into(),
+        StepKind::Product { product, .. } if product.ternary => "product with ternary weights".into(),
         StepKind::Product { product, .. } => format!("product with {}-bit weights", product.weight_bits),
         StepKind::Reduce => "reduce (local)".into(),
         StepKind::Extend { from, msb_known: true, .. } => format!("extend from {from} bits, sign known"),
@@ -112,14 +113,18 @@ fn nodes(graph: &Graph) -> Table {
     table
 }
 
+fn weights(linear: &Linear) -> String {
+    if linear.ternary { "ternary".into() } else { format!("W{}", linear.weight_bits) }
+}
+
 fn operator(op: &Op) -> String {
     match op {
         Op::Input => "input".into(),
         Op::Conv(c) => {
             let groups = if c.groups > 1 { format!(", {} groups", c.groups) } else { String::new() };
-            format!("conv {0}x{0} stride {1}{groups}, W{2}", c.kernel, c.stride, c.linear.weight_bits)
+            format!("conv {0}x{0} stride {1}{groups}, {2}", c.kernel, c.stride, weights(&c.linear))
         }
-        Op::Linear(l) => format!("linear, W{}", l.weight_bits),
+        Op::Linear(l) => format!("linear, {}", weights(l)),
         Op::Relu => "ReLU".into(),
         Op::Requant { shift, clamp } => {
             format!("requantise by {shift}{}", if *clamp { ", saturating" } else { "" })

@@ -216,7 +216,14 @@ impl<'a> Stack<'a> {
                 (FIXED_WEIGHT_BITS, -(*scale as i32), Some((1 << (ring - 1)) - (1 << scale)))
             }
         };
-        LinearSpec { weight_bits, weight_scale_log2, channel_shifts: vec![], bias_bits: 0, acc_bound }
+        LinearSpec {
+            weight_bits,
+            ternary: false,
+            weight_scale_log2,
+            channel_shifts: vec![],
+            bias_bits: 0,
+            acc_bound,
+        }
     }
 
     fn truncated(&mut self, name: &str, y: NodeId) -> Result<NodeId, ModelError> {

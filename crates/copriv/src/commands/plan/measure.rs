@@ -18,8 +18,7 @@ pub fn random_model(graph: Graph, seed: u64) -> Result<Model> {
         let input = node.inputs.first().map(|&i| &graph.nodes[i].output);
         let (Some(linear), Some(input)) = (node.op.linear(), input) else { continue };
         let geometry = Geometry::of(node, input).context("a linear layer without a shape")?;
-        let half = 1i32 << (linear.weight_bits - 1);
-        let weight = (0..geometry.weights()).map(|_| rng.random_range(-half..half)).collect();
+        let weight = (0..geometry.weights()).map(|_| rng.random_range(linear.weight_range())).collect();
         let bias = Bias { vectors: vec![vec![0; geometry.filters]], map: vec![] };
         weights.insert(&node.name, LayerWeights { weight, bias });
     }

@@ -164,6 +164,7 @@ fn quadratic() -> String {
 fn packed((side, channels, kernel): (usize, usize, usize), choice: Choice) -> Result<Product, PlanError> {
     let linear = LinearSpec {
         weight_bits: WEIGHT_BITS,
+        ternary: false,
         weight_scale_log2: 0,
         channel_shifts: vec![],
         bias_bits: 0,
