@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use copriv_train::weights::{self, Normalisation};
-use copriv_train::{Checkpoint, Dataset, Processor, TrainError};
+use copriv_train::{Checkpoint, Dataset, Merge, Processor, TrainError};
+use serde::{Deserialize, Serialize};
 
 pub use terms::{ChoiceArgs, PresetArg, TermsArgs};
 
@@ -257,9 +258,27 @@ pub struct Prune {
     pub network: Network,
     #[command(flatten)]
     pub data: Data,
-    /// Share of the blocks that keep their ReLUs
-    #[arg(long, default_value_t = 0.5, value_parser = share)]
-    pub budget: f64,
+    /// Share of the blocks that keep their ReLUs [default: 0.5]
+    #[arg(long, value_parser = share, conflicts_with = "comm_limit")]
+    pub budget: Option<f64>,
+    /// Instead, most bytes that an inference of the whole network may cost, set-up aside: such as
+    /// 2.2GB, 1.5MB; --objective says whether all of them or those online
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub comm_limit: Option<u64>,
+    /// How the blocks are found
+    #[arg(long, value_enum, default_value_t)]
+    pub method: PruneMethod,
+    /// Width of the weights that the export will have, 2 to 8
+    #[arg(long)]
+    pub weight_bits: Option<u32>,
+    /// Width of its activations
+    #[arg(long)]
+    pub act_bits: Option<u32>,
+    /// Price CoPriv's fixed point of 41 bits instead of the export's widths
+    #[arg(long, conflicts_with_all = ["weight_bits", "act_bits"])]
+    pub fixed41: bool,
+    #[command(flatten)]
+    pub terms: TermsArgs,
     /// Search epochs
     #[arg(long)]
     pub search_epochs: Option<usize>,
@@ -268,6 +287,19 @@ pub struct Prune {
     pub epochs: Option<usize>,
     #[command(flatten)]
     pub run: Run,
+}
+
+/// How blocks are found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PruneMethod {
+    /// A search with the planner's bytes in the loss
+    #[default]
+    Comm,
+    /// Evenly over the depth, without a search
+    Uniform,
+    /// Whole stages, those first that the accuracy depends on least (DeepReDuce's culling)
+    Deepreduce,
 }
 
 #[derive(Args, Debug)]
@@ -297,6 +329,9 @@ pub struct Export {
     /// Width of the activations, 2 to 8
     #[arg(long)]
     pub act_bits: Option<u32>,
+    /// Freed blocks that become one convolution: all, none, or names, as `copriv prune` prints them
+    #[arg(long, value_name = "BLOCKS", default_value = "all", value_parser = merge)]
+    pub merge: Merge,
     /// Accumulators as narrow as the real weights allow: fewer bytes, but a bound on the weights
     /// of each layer becomes public
     #[arg(long)]
@@ -362,6 +397,8 @@ pub struct Reproduce {
 pub enum Reproduction {
     /// Bytes of CoPriv's and PrivQuant's tables
     Tables,
+    /// CoPriv's table 4: blocks of MobileNetV2 that bring its bytes below the printed ones
+    Pruning,
 }
 
 #[derive(Args, Debug)]
@@ -440,6 +477,31 @@ fn bits(text: &str) -> Result<(u32, u32), String> {
     let widths = text.strip_prefix('W').and_then(|t| t.split_once('A'));
     let widths = widths.and_then(|(w, a)| Some((w.parse().ok()?, a.parse().ok()?)));
     widths.ok_or_else(|| "widths look like W4A6".to_owned())
+}
+
+/// A number and `GB`, `MB`, `kB`, `B` or nothing; decimal, as the papers count.
+fn bytes(text: &str) -> Result<u64, String> {
+    let end = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let unit = match unit {
+        "GB" => 1e9,
+        "MB" => 1e6,
+        "kB" => 1e3,
+        "B" | "" => 1.0,
+        _ => return Err(format!("the unit {unit} is none of GB, MB, kB and B")),
+    };
+    match number.trim().parse::<f64>() {
+        Ok(v) if v > 0.0 && v * unit < 1e18 => Ok((v * unit) as u64),
+        _ => Err("a size such as 0.9GB is expected".into()),
+    }
+}
+
+fn merge(text: &str) -> Result<Merge, String> {
+    Ok(match text {
+        "all" => Merge::All,
+        "none" => Merge::None,
+        names => Merge::Only(names.split(',').map(str::to_owned).collect()),
+    })
 }
 
 fn share(text: &str) -> Result<f64, String> {

@@ -10,6 +10,7 @@ macro_rules! say {
 mod cli;
 mod commands;
 mod interrupt;
+mod pricing;
 mod private;
 mod progress;
 mod report;

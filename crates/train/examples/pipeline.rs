@@ -50,7 +50,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let at = Instant::now();
     let savings = rectifiers(&float)?;
-    let pruned = prune(&PruneConfig { seed, ..settings.prune }, &float, &data, &savings, &mut Lines)?;
+    let pruned =
+        prune(&PruneConfig { seed, ..settings.prune }, &float, &data, savings.as_slice().into(), &mut Lines)?;
     timed("prune", at);
     for block in &pruned.blocks {
         println!("  {} keep {} alpha {:.3} saving {:.0}", block.name, block.keep, block.alpha, block.saving);

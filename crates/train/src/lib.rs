@@ -17,7 +17,7 @@
 //! let data = data::load(data::EMBEDDED, "data".as_ref())?;
 //! let float = train(&TrainConfig::default(), &data, &mut Silent)?;
 //! let saved_bytes = vec![1e6; float.graph.blocks.len()]; // from the planner
-//! let pruned = prune(&PruneConfig::default(), &float, &data, &saved_bytes, &mut Silent)?;
+//! let pruned = prune(&PruneConfig::default(), &float, &data, saved_bytes.as_slice().into(), &mut Silent)?;
 //! let exported = export(&ExportConfig::default(), &pruned.checkpoint, &data, &mut Silent)?;
 //! println!("{} % as integers", exported.integer_accuracy);
 //! # Ok::<(), copriv_train::TrainError>(())
@@ -29,6 +29,7 @@ pub mod data;
 mod device;
 mod error;
 pub mod fit;
+mod fixed;
 mod lower;
 pub mod net;
 mod pipeline;
@@ -44,13 +45,14 @@ pub use data::Dataset;
 pub use device::Processor;
 pub use error::TrainError;
 pub use fit::{Distill, Metrics, Progress, Silent};
+pub use fixed::fixed_point;
 pub use lower::{integer_graph, integer_model, structure};
 pub use net::Arch;
 pub use pipeline::{
     Evaluation, ExportConfig, Exported, Merge, TrainConfig, evaluate, export, integer_logits, merge, train,
     untrained,
 };
-pub use prune::{PruneConfig, Pruned, PrunedBlock, prune};
+pub use prune::{Communication, Limit, PruneConfig, Pruned, PrunedBlock, prune, prune_to};
 pub use quant::QuantConfig;
 pub use recipe::Recipe;
 pub use run::RunFolder;

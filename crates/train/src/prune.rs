@@ -13,6 +13,10 @@
 //! after each update while its gradient is not masked, so no gate gets stuck at a limit, and a
 //! closed gate replaces an open one only when it leads by a margin. `s` falls from all blocks
 //! to its final value over the first half of the search.
+//!
+//! With a limit of bytes ([`Limit`]) what must be closed is not a number of gates but a sum of savings;
+//! since savings of neighbours do not add up exactly, the planner has the last word once the search
+//! has ended.
 
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +25,7 @@ use crate::checkpoint::{Checkpoint, Stage};
 use crate::data::Dataset;
 use crate::device::Processor;
 use crate::fit::{Distill, Job, Progress, fit};
-use crate::net::{BlockState, Graph};
+use crate::net::{Block, BlockState, Graph};
 use crate::recipe::Recipe;
 use crate::rewrite::drop_rectifiers;
 
@@ -87,18 +91,86 @@ pub struct PrunedBlock {
     pub saving: f64,
 }
 
+/// What the caller's planner says of a network.
+#[derive(Clone, Copy)]
+pub struct Communication<'a> {
+    /// `Comm_i(1) - Comm_i(0)` of every block in bytes.
+    pub saving: &'a [f64],
+    /// What the whole network may cost, in place of [`PruneConfig::budget`].
+    pub limit: Option<Limit<'a>>,
+}
+
+/// A limit on the bytes of the whole network.
+#[derive(Clone, Copy)]
+pub struct Limit<'a> {
+    /// Bytes by which the unpruned network exceeds it.
+    pub excess: f64,
+    /// Whether the network that keeps these blocks' rectifiers meets it.
+    pub meets: &'a dyn Fn(&[bool]) -> Result<bool, TrainError>,
+}
+
+impl<'a> From<&'a [f64]> for Communication<'a> {
+    fn from(saving: &'a [f64]) -> Self {
+        Self { saving, limit: None }
+    }
+}
+
 /// Searches the blocks that lose their rectifiers and finetunes what is left.
-/// `comm_saving[i]` is `Comm_i(1) - Comm_i(0)` of block `i` in bytes.
 ///
 /// # Errors
-/// A checkpoint that is not plain float, settings out of range, or a diverging run.
+/// A checkpoint that is not plain float, settings out of range, a limit that even a network without
+/// rectifiers in its blocks exceeds, or a diverging run.
 pub fn prune(
     config: &PruneConfig,
     start: &Checkpoint,
     data: &Dataset,
+    comm: Communication<'_>,
+    progress: &mut dyn Progress,
+) -> Result<Pruned, TrainError> {
+    let comm_saving = comm.saving;
+    check(start, comm_saving)?;
+    if !(0.0..=1.0).contains(&config.budget) {
+        return Err(TrainError::config("budget", format!("{} is not a share of 0 to 1", config.budget)));
+    }
+    let steps = config.search.epochs * data.train.len().div_ceil(config.search.batch.max(1));
+    let mut gates = GateSearch::new(&comm, steps, config);
+    let searched = fit(
+        Job {
+            label: "search",
+            start,
+            teacher: Some((start, config.distill)),
+            gates: Some(&mut gates),
+            recipe: &config.search,
+            device: config.device,
+            keep_best: false,
+            seed: config.seed,
+        },
+        data,
+        progress,
+    )?;
+    gates.settle(comm.limit)?;
+    finetune(config, start, searched, data, (&gates.open, &gates.alpha, comm_saving), progress)
+}
+
+/// Finetunes what is left when exactly the blocks of `keep` keep their rectifiers: the second half of
+/// [`prune`], for selections that were found otherwise.
+///
+/// # Errors
+/// As [`prune`].
+pub fn prune_to(
+    config: &PruneConfig,
+    start: &Checkpoint,
+    data: &Dataset,
+    keep: &[bool],
     comm_saving: &[f64],
     progress: &mut dyn Progress,
 ) -> Result<Pruned, TrainError> {
+    check(start, comm_saving)?;
+    let alpha: Vec<f32> = keep.iter().map(|&k| f32::from(u8::from(k))).collect();
+    finetune(config, start, start.clone(), data, (keep, &alpha, comm_saving), progress)
+}
+
+fn check(start: &Checkpoint, comm_saving: &[f64]) -> Result<(), TrainError> {
     if start.stage != Stage::Float {
         return Err(TrainError::Stage {
             found: start.stage.name(),
@@ -112,56 +184,39 @@ pub fn prune(
             format!("one finite number for each of {} blocks is needed", blocks.len()),
         ));
     }
-    if !(0.0..=1.0).contains(&config.budget) {
-        return Err(TrainError::config("budget", format!("{} is not a share of 0 to 1", config.budget)));
-    }
-    let keep = (config.budget * blocks.len() as f64).round() as usize;
-    let steps = config.search.epochs * data.train.len().div_ceil(config.search.batch.max(1));
-    let mut gates = GateSearch::new(comm_saving, keep, steps, config);
-    let teacher = Some((start, config.distill));
-    let searched = fit(
-        Job {
-            label: "search",
-            start,
-            teacher,
-            gates: Some(&mut gates),
-            recipe: &config.search,
-            device: config.device,
-            keep_best: false,
-            seed: config.seed,
-        },
-        data,
-        progress,
-    )?;
-    gates.settle();
-    let freed = Checkpoint { stage: Stage::Pruned, graph: gates.apply(&start.graph)?, ..searched };
-    let recipe = &config.finetune;
-    let seed = config.seed.wrapping_add(1);
+    Ok(())
+}
+
+fn finetune(
+    config: &PruneConfig,
+    start: &Checkpoint,
+    searched: Checkpoint,
+    data: &Dataset,
+    (keep, alpha, saving): (&[bool], &[f32], &[f64]),
+    progress: &mut dyn Progress,
+) -> Result<Pruned, TrainError> {
+    let freed = Checkpoint { stage: Stage::Pruned, graph: drop_rectifiers(&start.graph, keep)?, ..searched };
     let checkpoint = fit(
         Job {
             label: "finetune",
             start: &freed,
-            teacher,
+            teacher: Some((start, config.distill)),
             gates: None,
-            recipe,
+            recipe: &config.finetune,
             device: config.device,
             keep_best: false,
-            seed,
+            seed: config.seed.wrapping_add(1),
         },
         data,
         progress,
     )?;
-    let blocks = blocks
-        .iter()
-        .enumerate()
-        .map(|(i, block)| PrunedBlock {
-            name: block.name.clone(),
-            keep: gates.open[i],
-            alpha: f64::from(gates.alpha[i]),
-            saving: comm_saving[i],
-        })
-        .collect();
-    Ok(Pruned { checkpoint, blocks })
+    let block = |(i, block): (usize, &Block)| PrunedBlock {
+        name: block.name.clone(),
+        keep: keep[i],
+        alpha: f64::from(alpha[i]),
+        saving: saving[i],
+    };
+    Ok(Pruned { checkpoint, blocks: start.graph.blocks.iter().enumerate().map(block).collect() })
 }
 
 /// The state of the search: a gate for each block.
@@ -175,7 +230,10 @@ pub(crate) struct GateSearch {
     open: Vec<bool>,
     /// Gradient of the communication term.
     pull: Vec<f64>,
-    keep: usize,
+    /// What closing each gate counts: 1, or the bytes it saves.
+    weight: Vec<f64>,
+    /// What the closed gates must add up to in the end.
+    needed: f64,
     step: usize,
     /// Steps over which `s` falls.
     closing: usize,
@@ -187,8 +245,13 @@ pub(crate) struct GateSearch {
 const INERTIA: f64 = 0.9;
 
 impl GateSearch {
-    fn new(saving: &[f64], keep: usize, steps: usize, config: &PruneConfig) -> Self {
+    fn new(comm: &Communication<'_>, steps: usize, config: &PruneConfig) -> Self {
+        let saving = comm.saving;
         let n = saving.len();
+        let (weight, needed) = match comm.limit {
+            Some(limit) => (saving.iter().map(|s| s.max(0.0)).collect(), limit.excess),
+            None => (vec![1.0; n], n as f64 - (config.budget * n as f64).round()),
+        };
         let total: f64 = saving.iter().map(|s| s.abs()).sum();
         let share = |s: &f64| if total > 0.0 { s / total } else { 0.0 };
         Self {
@@ -197,7 +260,8 @@ impl GateSearch {
             power: 0.0,
             open: vec![true; n],
             pull: saving.iter().map(|s| config.lambda * share(s)).collect(),
-            keep: keep.min(n),
+            weight,
+            needed,
             step: 0,
             closing: steps / 2,
             rate: config.gate_rate,
@@ -236,35 +300,70 @@ impl GateSearch {
             *velocity = INERTIA * *velocity + (1.0 - INERTIA) * g;
             *alpha = (*alpha - (unit * *velocity) as f32).clamp(0.0, 1.0);
         }
-        let closed = (n as usize - self.keep) * self.step / self.closing.max(1);
-        self.select(self.alpha.len() - closed.min(self.alpha.len() - self.keep));
+        let done = (self.step as f64 / self.closing.max(1) as f64).min(1.0);
+        // No more than that many whole gates before the end.
+        let least = self.weight.iter().copied().filter(|w| *w > 0.0).fold(f64::INFINITY, f64::min);
+        self.select(if done < 1.0 { (self.needed * done / least).floor() * least } else { self.needed });
     }
 
-    /// The final choice.
-    fn settle(&mut self) {
-        self.select(self.keep);
-    }
-
-    /// Leaves `s` gates open: those of largest alpha, except that a challenger needs a lead.
-    fn select(&mut self, s: usize) {
-        let count = |open: &[bool]| open.iter().filter(|o| **o).count();
-        let lowest_open = |this: &Self| this.extreme(true, |a, b| a < b);
-        let highest_closed = |this: &Self| this.extreme(false, |a, b| a > b);
-        while count(&self.open) > s {
-            let Some(i) = lowest_open(self) else { break };
+    /// The final choice. The planner decides whether it meets the limit, and opens what it can.
+    fn settle(&mut self, limit: Option<Limit<'_>>) -> Result<(), TrainError> {
+        self.select(self.needed);
+        let Some(Limit { meets, .. }) = limit else { return Ok(()) };
+        while !meets(&self.open)? {
+            let Some(i) = self.lowest_open() else {
+                let reason = "even without any block's rectifiers the network costs more".to_owned();
+                return Err(TrainError::config("communication limit", reason));
+            };
             self.open[i] = false;
         }
-        while count(&self.open) < s {
-            let Some(i) = highest_closed(self) else { break };
+        let mut closed: Vec<usize> = (0..self.open.len()).filter(|&i| !self.open[i]).collect();
+        closed.sort_by(|&a, &b| self.alpha[b].total_cmp(&self.alpha[a]));
+        for i in closed {
             self.open[i] = true;
+            self.open[i] = meets(&self.open)?;
         }
-        while let (Some(out), Some(into)) = (lowest_open(self), highest_closed(self)) {
+        Ok(())
+    }
+
+    /// Closes gates that add up to `needed`: those of smallest alpha, except that a challenger needs a
+    /// lead.
+    fn select(&mut self, needed: f64) {
+        self.close(needed);
+        for _ in 0..self.alpha.len() {
+            let (Some(out), Some(into)) = (self.lowest_open(), self.extreme(false, |a, b| a > b)) else {
+                break;
+            };
             if self.alpha[into] <= self.alpha[out] + self.hysteresis {
                 break;
             }
             self.open[out] = false;
             self.open[into] = true;
+            self.close(needed);
         }
+        // Gates that need not be closed, the largest alpha first.
+        let mut closed: Vec<usize> = (0..self.open.len()).filter(|&i| !self.open[i]).collect();
+        closed.sort_by(|&a, &b| self.alpha[b].total_cmp(&self.alpha[a]));
+        for i in closed {
+            self.open[i] = self.closed() - self.weight[i] >= needed * (1.0 - 1e-12);
+        }
+    }
+
+    fn close(&mut self, needed: f64) {
+        while self.closed() < needed * (1.0 - 1e-12) {
+            let Some(i) = self.lowest_open() else { break };
+            self.open[i] = false;
+        }
+    }
+
+    /// What the closed gates add up to.
+    fn closed(&self) -> f64 {
+        self.weight.iter().zip(&self.open).filter(|(_, open)| !**open).map(|(w, _)| w).sum()
+    }
+
+    /// Among those that count.
+    fn lowest_open(&self) -> Option<usize> {
+        self.extreme(true, |a, b| a < b)
     }
 
     /// Among the open or the closed gates the one that beats all others; among equals, the one
@@ -272,7 +371,7 @@ impl GateSearch {
     fn extreme(&self, open: bool, beats: impl Fn((f32, f64), (f32, f64)) -> bool) -> Option<usize> {
         let key = |i: usize| (self.alpha[i], -self.pull[i]);
         (0..self.alpha.len())
-            .filter(|&i| self.open[i] == open)
+            .filter(|&i| self.open[i] == open && self.weight[i] > 0.0)
             .reduce(|best, i| if beats(key(i), key(best)) { i } else { best })
     }
 }
@@ -287,7 +386,9 @@ mod tests {
     use super::*;
 
     fn search(saving: &[f64], keep: usize, lambda: f64) -> GateSearch {
-        GateSearch::new(saving, keep, 40, &PruneConfig { lambda, gate_rate: 0.05, ..PruneConfig::default() })
+        let budget = keep as f64 / saving.len() as f64;
+        let config = PruneConfig { budget, lambda, gate_rate: 0.05, ..PruneConfig::default() };
+        GateSearch::new(&Communication::from(saving), 40, &config)
     }
 
     #[test]
@@ -321,17 +422,85 @@ mod tests {
         assert_eq!(gates.open, [true, false]);
     }
 
+    /// Whatever a wrong start chose, the gradient decides: every gate starts at the wrong limit.
+    #[test]
+    fn gates_that_all_start_on_the_wrong_side_come_back() {
+        for n in 2..9usize {
+            let wanted: Vec<bool> = (0..n).map(|i| i % 2 == 0).collect();
+            let mut gates = search(&vec![1.0; n], n.div_ceil(2), 0.3);
+            gates.alpha = wanted.iter().map(|w| f32::from(u8::from(!w))).collect();
+            gates.open = wanted.iter().map(|w| !w).collect();
+            let gradient: Vec<f32> = wanted.iter().map(|&w| if w { -0.1 } else { 0.1 }).collect();
+            for _ in 0..100 {
+                gates.update(&gradient);
+            }
+            assert_eq!(gates.open, wanted, "{n}");
+        }
+    }
+
+    /// The same number of rectifying blocks, cheaper ones: the loss says little of which.
+    #[test]
+    fn with_communication_in_the_loss_the_same_budget_costs_fewer_bytes() {
+        use rand::{RngExt, SeedableRng};
+        let saving: Vec<f64> = (0..16).map(|i| 2f64.powf(f64::from(i) / 3.0)).collect();
+        let (mut with, mut without) = (0.0, 0.0);
+        for seed in 0..10 {
+            for (lambda, left) in [(0.3, &mut with), (0.0, &mut without)] {
+                let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+                let mut gates = search(&saving, 8, lambda);
+                for _ in 0..60 {
+                    let gradient: Vec<f32> = (0..16).map(|_| rng.random_range(-0.02..0.02)).collect();
+                    gates.update(&gradient);
+                }
+                assert_eq!(gates.open.iter().filter(|o| **o).count(), 8);
+                *left += gates.open.iter().zip(&saving).filter(|(o, _)| **o).map(|(_, s)| s).sum::<f64>();
+            }
+        }
+        assert!(without >= 1.3 * with, "{with} bytes of the open blocks, {without} without");
+    }
+
+    #[test]
+    fn a_limit_closes_as_many_bytes_as_it_must_and_the_planner_has_the_last_word() {
+        let saving = [5.0, 1.0, 9.0, 2.0, -1.0];
+        for (excess, slack) in [(0.0, 0.0), (2.5, 0.0), (8.0, 0.0), (8.0, 2.0), (17.0, 0.0), (6.0, -3.0)] {
+            // The planner sees `slack` more, or less, than the sum of savings says.
+            let saved = |open: &[bool]| -> f64 {
+                open.iter().zip(&saving).filter(|(open, _)| !**open).map(|(_, s)| s).sum()
+            };
+            let meets = |open: &[bool]| Ok(saved(open) >= (excess + slack) * (1.0 - 1e-9));
+            let comm = Communication { saving: &saving, limit: Some(Limit { excess, meets: &meets }) };
+            let mut gates =
+                GateSearch::new(&comm, 40, &PruneConfig { lambda: 0.0, ..PruneConfig::default() });
+            for _ in 0..60 {
+                gates.update(&[-0.3, 0.1, -0.2, 0.05, 0.4]);
+            }
+            gates.settle(comm.limit).unwrap();
+            assert!(meets(&gates.open).unwrap(), "{excess}");
+            // Nothing is closed in vain, and never a block that costs more without rectifiers.
+            assert!(gates.open[4]);
+            for i in (0..4).filter(|&i| !gates.open[i]) {
+                let mut more = gates.open.clone();
+                more[i] = true;
+                assert!(!meets(&more).unwrap(), "{excess}: {i}");
+            }
+        }
+        let comm =
+            Communication { saving: &saving, limit: Some(Limit { excess: 99.0, meets: &|_| Ok(false) }) };
+        let error = GateSearch::new(&comm, 40, &PruneConfig::default()).settle(comm.limit).unwrap_err();
+        assert!(error.to_string().contains("limit"));
+    }
+
     #[test]
     fn a_small_lead_changes_nothing() {
         let mut gates = search(&[1.0; 2], 1, 0.0);
-        gates.select(1);
+        gates.select(1.0);
         let before = gates.open.clone();
         let closed = gates.open.iter().position(|o| !o).unwrap();
         gates.alpha[closed] = 0.5 + gates.hysteresis / 2.0;
-        gates.select(1);
+        gates.select(1.0);
         assert_eq!(gates.open, before);
         gates.alpha[closed] = 0.5 + gates.hysteresis * 2.0;
-        gates.select(1);
+        gates.select(1.0);
         assert!(gates.open[closed]);
     }
 }

@@ -79,7 +79,7 @@ fn run() {
             RunFolder::open(folder, &mut reporter).unwrap()
         };
         let savings: Vec<f64> = (0..start.graph.blocks.len()).map(|i| 1.0 + i as f64).collect();
-        prune(&config, &start, &data, &savings, &mut run).map(|pruned| {
+        prune(&config, &start, &data, savings.as_slice().into(), &mut run).map(|pruned| {
             let blocks = serde_json::to_vec(&pruned.blocks).unwrap();
             fs::write(folder.join("blocks.json"), blocks).unwrap();
         })

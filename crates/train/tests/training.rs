@@ -52,7 +52,7 @@ fn every_stage_runs_and_leaves_a_network_that_beats_chance() {
         finetune: short(2),
         ..PruneConfig::default()
     };
-    let pruned = prune(&config, &float, &data, &vec![1.0; blocks], &mut Silent).unwrap();
+    let pruned = prune(&config, &float, &data, vec![1.0; blocks].as_slice().into(), &mut Silent).unwrap();
     let kept = pruned.blocks.iter().filter(|b| b.keep).count();
     assert_eq!(kept, blocks.div_ceil(2));
     assert_eq!(pruned.checkpoint.kept_blocks(), pruned.blocks.iter().map(|b| b.keep).collect::<Vec<_>>());
@@ -88,14 +88,22 @@ fn impossible_requests_are_one_clear_error() {
 
     let float = untrained("mbv2-tiny", &data, 0).unwrap();
     let blocks = float.graph.blocks.len();
-    let error = prune(&PruneConfig::default(), &float, &data, &[1.0], &mut Silent).map(drop).unwrap_err();
+    let error = prune(&PruneConfig::default(), &float, &data, [1.0].as_slice().into(), &mut Silent)
+        .map(drop)
+        .unwrap_err();
     assert!(message(error).contains(&format!("{blocks} blocks")));
     let exported =
         export(&ExportConfig { qat: short(0), ..ExportConfig::default() }, &float, &data, &mut Silent)
             .unwrap();
-    let error = prune(&PruneConfig::default(), &exported.checkpoint, &data, &vec![1.0; blocks], &mut Silent)
-        .map(drop)
-        .unwrap_err();
+    let error = prune(
+        &PruneConfig::default(),
+        &exported.checkpoint,
+        &data,
+        vec![1.0; blocks].as_slice().into(),
+        &mut Silent,
+    )
+    .map(drop)
+    .unwrap_err();
     assert!(message(error).contains("quantised"));
     let mut coloured = data.clone();
     coloured.test.channels = 3;

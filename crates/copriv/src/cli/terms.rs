@@ -4,9 +4,11 @@ use clap::{Args, ValueEnum};
 use copriv_infer2pc::{Reveal, Terms};
 use copriv_plan::network::Network as Link;
 use copriv_plan::{Flavour, Objective, Preset};
+use serde::{Deserialize, Serialize};
 
 /// What the client asks for.
-#[derive(Args, Clone, Copy, Debug)]
+#[derive(Args, Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct TermsArgs {
     /// What the client learns
     #[arg(long, value_enum, default_value_t = RevealArg::Logits)]
@@ -19,7 +21,8 @@ pub struct TermsArgs {
 }
 
 /// What a plan is chosen by, whatever the preset.
-#[derive(Args, Clone, Copy, Debug)]
+#[derive(Args, Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ChoiceArgs {
     /// OT extension; the papers' presets have IKNP
     #[arg(long, value_enum, default_value_t = OtArg::Auto)]
@@ -37,7 +40,8 @@ pub struct ChoiceArgs {
 }
 
 /// Names of [`Objective`].
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum ObjectiveArg {
     /// Bytes, offline and online
     Total,
@@ -48,7 +52,8 @@ pub enum ObjectiveArg {
 }
 
 /// Names of [`Link`].
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum NetworkArg {
     /// 377 MB/s, 0.3 ms
     Lan,
@@ -68,7 +73,8 @@ impl From<NetworkArg> for Link {
     }
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum RevealArg {
     /// The model's output
     Logits,
@@ -78,7 +84,8 @@ pub enum RevealArg {
     Top5,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum PresetArg {
     /// CrypTFlow2: one ring, ReLU before truncation
     Cryptflow2,
@@ -92,7 +99,8 @@ pub enum PresetArg {
     CoprivNg,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum OtArg {
     /// Whatever sends the fewest bytes in this session
     Auto,

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use copriv_model::file::write_whole;
 use copriv_train::data::{self, Dataset};
 use copriv_train::prune::PruneConfig;
-use copriv_train::{ExportConfig, Exported, TrainConfig};
+use copriv_train::{ExportConfig, Exported, Merge, TrainConfig};
 
 use crate::cli::{self, TermsArgs};
 use crate::commands::private_eval::relus;
@@ -26,10 +26,12 @@ pub fn run(args: &cli::Demo) -> Result<()> {
     eprintln!("2/5  quantise the unpruned network");
     let before = export::export(&recipes.export_before, &float, &dataset, &out.join("model-unpruned"))?;
     eprintln!("3/5  prune half of the blocks' ReLUs, finetune");
-    let pruned = prune::prune(&recipes.prune, &float, &dataset, &out.join("prune"))?;
-    prune::describe(&pruned.blocks)?;
+    let selected = prune::prune(&recipes.prune, &float, &dataset, &out.join("prune"))?;
+    selected.report.describe()?;
     eprintln!("4/5  merge the freed blocks, quantise");
-    let after = export::export(&recipes.export, &pruned.checkpoint, &dataset, &out.join("model"))?;
+    let merge = Merge::Only(selected.report.merged());
+    let config = ExportConfig { merge, ..recipes.export };
+    let after = export::export(&config, &selected.pruned.checkpoint, &dataset, &out.join("model"))?;
     eprintln!("5/5  evaluate privately: a server process, a client process, TCP");
     let images = args.images as usize;
     let private_before = evaluate(&out.join("model-unpruned"), &dataset, images, "private, unpruned")?;
@@ -59,7 +61,7 @@ pub fn run(args: &cli::Demo) -> Result<()> {
 
 struct Recipes {
     train: TrainConfig,
-    prune: PruneConfig,
+    prune: prune::Settings,
     export: ExportConfig,
     export_before: ExportConfig,
 }
@@ -70,14 +72,17 @@ impl Recipes {
         let seed = args.seed;
         let mut recipes = Self {
             train: TrainConfig { seed, ..TrainConfig::default() },
-            prune: PruneConfig { seed, ..PruneConfig::default() },
+            prune: prune::Settings {
+                prune: PruneConfig { seed, ..PruneConfig::default() },
+                ..prune::Settings::default()
+            },
             export: ExportConfig { seed, ..ExportConfig::default() },
             export_before: ExportConfig { seed, ..ExportConfig::default() },
         };
         if args.quick {
             recipes.train.recipe.epochs = 1;
-            recipes.prune.search.epochs = 1;
-            recipes.prune.finetune.epochs = 1;
+            recipes.prune.prune.search.epochs = 1;
+            recipes.prune.prune.finetune.epochs = 1;
             recipes.export.qat.epochs = 0;
             recipes.export_before.qat.epochs = 0;
         }

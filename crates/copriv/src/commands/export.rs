@@ -32,7 +32,8 @@ pub fn run(args: &cli::Export) -> Result<()> {
         say!("the weights lie in {}", args.out.display());
         return Ok(());
     }
-    let mut config = ExportConfig { seed: args.seed, ..ExportConfig::default() };
+    let merge = args.merge.clone();
+    let mut config = ExportConfig { seed: args.seed, merge, ..ExportConfig::default() };
     config.quant.weight_bits = args.weight_bits.unwrap_or(config.quant.weight_bits);
     config.quant.act_bits = args.act_bits.unwrap_or(config.quant.act_bits);
     config.quant.tight_accumulators = args.tight_accumulators;

@@ -1,6 +1,7 @@
 //! `copriv reproduce`: what papers print, and what comes out here.
 
 mod presets;
+mod pruning;
 
 use std::ops::Range;
 
@@ -15,6 +16,7 @@ use crate::report::write_json;
 pub fn run(args: &cli::Reproduce) -> Result<()> {
     match args.what {
         Reproduction::Tables => tables(args),
+        Reproduction::Pruning => pruning::run(args),
     }
 }
 
