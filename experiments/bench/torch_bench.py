@@ -2,7 +2,8 @@
 
     python3 torch_bench.py ARCH THREADS WARM_UP_STEPS TIMED_STEPS [DEVICE]
 
-Prints {"parameters", "images_per_second", "peak_mib"}; the speed is the median over the steps.
+Prints {"parameters", "images_per_second", "cpu_seconds", "peak_mib"}; the speed is the median over the
+steps, the processor time (of a step) their mean.
 """
 
 import json
@@ -95,6 +96,8 @@ def main():
     y = torch.arange(BATCH, device=device) % CLASSES
     seconds = []
     for step in range(warm_up + timed):
+        if step == warm_up:
+            cpu = time.process_time()
         began = time.perf_counter()
         optimizer.zero_grad(set_to_none=True)
         loss = loss_of(model(x), y)
@@ -109,6 +112,7 @@ def main():
     print(json.dumps({
         "parameters": sum(p.numel() for p in model.parameters()),
         "images_per_second": BATCH / statistics.median(seconds),
+        "cpu_seconds": (time.process_time() - cpu) / timed,
         "peak_mib": peak,
     }))
 

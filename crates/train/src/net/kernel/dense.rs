@@ -2,10 +2,10 @@
 
 use rayon::prelude::*;
 
-use super::simd::{BLOCK, Gram, Product, panels};
+use super::simd::{Gram, LANES, Product, panels};
 
 /// Rows of a panel of weights.
-const R: usize = 4;
+const R: usize = 8;
 /// Weight gradients are summed in so many parts, whatever the number of threads, so that results
 /// do not depend on it.
 const PARTS: usize = 8;
@@ -69,7 +69,7 @@ impl Geometry {
     /// Matrix products on the images where they lie.
     fn in_place(&self) -> bool {
         let area = self.height * self.width;
-        (self.kernel, self.stride, self.pad) == (1, 1, 0) && area >= 256 && area.is_multiple_of(BLOCK)
+        (self.kernel, self.stride, self.pad) == (1, 1, 0) && area.is_multiple_of(LANES)
     }
 }
 
@@ -94,7 +94,9 @@ impl Planes {
     /// Padded inputs, of which the output at `[y, x]` meets tap `t` at `y * width + x + offset(t)`.
     pub(super) fn of_inputs(g: &Geometry) -> Self {
         let s = g.stride;
-        let [height, width] = [g.height, g.width].map(|side| (side + 2 * g.pad).div_ceil(s));
+        // With stride 1 what pads one line or image at its end pads the next one at its start.
+        let pad = if s == 1 { g.pad } else { 2 * g.pad };
+        let [height, width] = [g.height, g.width].map(|side| (side + pad).div_ceil(s));
         let sides = s.min(g.kernel);
         let phases: Vec<_> = (0..sides).flat_map(|y| (0..sides).map(move |x| [y, x])).collect();
         let mut planes =
@@ -110,7 +112,8 @@ impl Planes {
     /// Gradients of outputs, spread by the stride and padded so that a convolution of stride 1
     /// by the mirrored kernel gives the gradients of the inputs.
     pub(super) fn of_gradients(g: &Geometry) -> Self {
-        let [height, width] = [g.height, g.width].map(|side| side + g.kernel - 1);
+        // Values begin at `kernel - 1 - pad`; the next line's padding closes this one.
+        let [height, width] = [g.height, g.width].map(|side| side + g.pad);
         let mut planes = Self {
             images: 1,
             height,
@@ -129,8 +132,8 @@ impl Planes {
 
     fn tile(&mut self, n: usize, reach: usize) {
         let area = self.height * self.width;
-        self.images = (COLUMNS / area).clamp(1, n.max(1));
-        let len = self.images * area + reach * (self.width + 1) + BLOCK;
+        self.images = (COLUMNS / area).clamp(1, n.div_ceil(PARTS / 2).max(1));
+        let len = self.images * area + reach * (self.width + 1) + LANES;
         // An odd number of cache lines: rows a page apart would share few sets of the cache.
         self.pitch = (len.div_ceil(16) | 1) * 16;
     }
@@ -278,7 +281,7 @@ pub(super) fn backward(g: &Geometry, x: &[f32], w: &[f32], dy: &[f32], wanted: b
     });
     let mut inputs = Planes::of_inputs(g);
     let mut gradients = Planes::of_gradients(g);
-    let chunk = if g.in_place() { 1 } else { inputs.images.min(gradients.images) };
+    let chunk = inputs.images.min(gradients.images);
     (inputs.images, gradients.images) = (chunk, chunk);
     let work = Backward { g, mirrored: &mirrored, inputs: &inputs, gradients: &gradients };
     g.in_parts(chunk, x, dy, wanted, |dx, x, dy| work.part(chunk, x, dy, dx))
@@ -303,9 +306,19 @@ impl Backward<'_> {
             let offsets: Vec<_> = (0..g.channels).map(|c| c * area).collect();
             let mut dx = dx.chunks_mut(g.input_len());
             for (x, dy) in chunks {
-                let (sums, offsets) = (&mut dw[..], &offsets[..]);
-                Gram { d: dy, pitch: area, rows: g.filters, b: x, offsets, columns: area, sums }.run();
-                if let Some(dx) = dx.next() {
+                Gram {
+                    d: dy,
+                    pitch: area,
+                    rows: g.filters,
+                    b: x,
+                    offsets: &offsets,
+                    columns: area,
+                    images: x.len() / g.input_len(),
+                    steps: [g.output_len(), g.input_len()],
+                    sums: &mut dw,
+                }
+                .run();
+                for (dy, dx) in dy.chunks_exact(g.output_len()).zip(&mut dx) {
                     pointwise(self.mirrored, dy, g.filters, dx, g.channels);
                 }
             }
@@ -334,8 +347,18 @@ impl Backward<'_> {
                 &flat_rows[..]
             };
             let columns = inputs.columns(images);
-            let (pitch, offsets) = (inputs.pitch, &x_offsets[..]);
-            Gram { d, pitch, rows: g.filters, b: &x_rows, offsets, columns, sums: &mut dw }.run();
+            Gram {
+                d,
+                pitch: inputs.pitch,
+                rows: g.filters,
+                b: &x_rows,
+                offsets: &x_offsets,
+                columns,
+                images: 1,
+                steps: [0, 0],
+                sums: &mut dw,
+            }
+            .run();
             if let Some(dx) = dx {
                 Product::<R> {
                     panels: self.mirrored,

@@ -49,7 +49,18 @@ pub(super) fn backward(g: &Geometry, x: &[f32], w: &[f32], dy: &[f32], wanted: b
             inputs.pack(x, 1, [g.height, g.width], &mut x_row);
             inputs.spread(dy, 1, g.output(), [0, 1], &mut flat_row);
             let (d, b, sums) = (&flat_row[..], &x_row[..], &mut dw[at.clone()]);
-            Gram { d, pitch: 0, rows: 1, b, offsets: &x_offsets, columns: inputs.columns(1), sums }.run();
+            Gram {
+                d,
+                pitch: 0,
+                rows: 1,
+                b,
+                offsets: &x_offsets,
+                columns: inputs.columns(1),
+                images: 1,
+                steps: [0, 0],
+                sums,
+            }
+            .run();
             if let Some(dx) = dx.next() {
                 gradients.spread(dy, 1, g.output(), [top, g.stride], &mut dy_row);
                 convolve(&mirrored[at], &dy_row, &dy_offsets, gradients.columns(1), &mut out);

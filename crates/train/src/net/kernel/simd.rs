@@ -6,8 +6,9 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
-/// Columns that are computed together at most; buffers have this much to spare.
-pub(super) const BLOCK: usize = 64;
+/// Values of the widest vector: products are computed in multiples of it, and buffers have this
+/// much to spare.
+pub(super) const LANES: usize = 16;
 
 /// `out[r * pitch + p] = sum_k a[r, k] * b[offsets[k] + p]` for `p` in `0..columns`, rounded up to
 /// whole blocks; `a` is cut into [`panels`] of `R` rows.
@@ -24,7 +25,8 @@ pub(super) struct Product<'a, const R: usize> {
 }
 
 /// `sums[r * offsets.len() + k] += sum_p d[r * pitch + p] * b[offsets[k] + p]` for `p` in
-/// `0..columns`. The columns of `d` behind these are zero up to the next multiple of [`BLOCK`].
+/// `0..columns`, in every image. The columns of `d` behind these are zero up to the next multiple
+/// of [`LANES`].
 pub(super) struct Gram<'a> {
     pub d: &'a [f32],
     pub pitch: usize,
@@ -32,6 +34,9 @@ pub(super) struct Gram<'a> {
     pub b: &'a [f32],
     pub offsets: &'a [usize],
     pub columns: usize,
+    pub images: usize,
+    /// From image to image in `d` and in `b`.
+    pub steps: [usize; 2],
     pub sums: &'a mut [f32],
 }
 
@@ -57,26 +62,55 @@ impl<const R: usize> Product<'_, R> {
         Arch::new().dispatch(self);
     }
 
+    /// Tiles of `T` rows, which divides `R`, by `V` vectors; single vectors at the end.
     #[inline(always)]
-    fn blocks<S: Simd, const V: usize>(self, simd: S) {
+    fn tiles<S: Simd, const T: usize, const V: usize>(mut self, simd: S) {
         let block = V * S::F32_LANES;
         let depth = self.offsets.len();
         let mut gathered = vec![0f32; if self.gather { depth * block } else { 0 }];
         let dense: Vec<usize> = (0..if self.gather { depth } else { 0 }).map(|k| k * block).collect();
-        for p in (0..self.columns).step_by(block) {
-            let (b, offsets, at) = if self.gather {
+        let vectors = self.columns.div_ceil(S::F32_LANES);
+        for block_index in 0..vectors / V {
+            let p = block_index * block;
+            if self.gather {
                 for (to, &from) in gathered.chunks_exact_mut(block).zip(self.offsets) {
                     to.copy_from_slice(&self.b[from + p..][..block]);
                 }
-                (&gathered[..], &dense[..], 0)
+                self.column_of_tiles::<S, T, V>(simd, &gathered, &dense, 0, p);
             } else {
-                (self.b, self.offsets, p)
-            };
-            for (i, a) in self.panels.chunks_exact(depth * R).enumerate() {
-                let tile = tile::<S, R, V>(simd, a, b, offsets, at);
-                for (row, values) in (i * R..self.rows).zip(&tile) {
-                    let (out, _) = S::as_mut_simd_f32s(&mut self.out[row * self.pitch + p..][..block]);
-                    out.copy_from_slice(values);
+                self.column_of_tiles::<S, T, V>(simd, self.b, self.offsets, p, p);
+            }
+        }
+        for vector in vectors / V * V..vectors {
+            let p = vector * S::F32_LANES;
+            self.column_of_tiles::<S, T, 1>(simd, self.b, self.offsets, p, p);
+        }
+    }
+
+    /// All rows of the `V` vectors at column `p` of the output, which lie at `at` in `b`.
+    #[inline(always)]
+    #[expect(clippy::needless_range_loop, reason = "only such loops are unrolled early enough")]
+    fn column_of_tiles<S: Simd, const T: usize, const V: usize>(
+        &mut self,
+        simd: S,
+        b: &[f32],
+        offsets: &[usize],
+        at: usize,
+        p: usize,
+    ) {
+        let panels = self.panels.chunks_exact(offsets.len() * R);
+        for (i, a) in panels.enumerate() {
+            for part in 0..R / T {
+                let row = i * R + part * T;
+                let sums = tile::<S, R, T, V>(simd, a, part * T, b, offsets, at);
+                // Loops of constant length alone: an index that is not known after unrolling would
+                // put the sums into memory, and each step would store them.
+                for r in 0..T {
+                    if row + r < self.rows {
+                        let out = &mut self.out[(row + r) * self.pitch + p..][..V * S::F32_LANES];
+                        let (out, _) = S::as_mut_simd_f32s(out);
+                        out.copy_from_slice(&sums[r]);
+                    }
                 }
             }
         }
@@ -88,24 +122,32 @@ impl<const R: usize> WithSimd for Product<'_, R> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        if S::REGISTER_COUNT >= 32 { self.blocks::<S, 4>(simd) } else { self.blocks::<S, 2>(simd) }
+        // Sums, a row of vectors and a weight fill the registers.
+        if R == 1 {
+            self.tiles::<S, 1, 4>(simd)
+        } else if S::REGISTER_COUNT >= 32 {
+            self.tiles::<S, 8, 3>(simd)
+        } else {
+            self.tiles::<S, 4, 3>(simd)
+        }
     }
 }
 
+/// Rows `from..from + T` of a panel times `V` vectors at `at`.
 #[inline(always)]
-fn tile<S: Simd, const R: usize, const V: usize>(
+fn tile<S: Simd, const R: usize, const T: usize, const V: usize>(
     simd: S,
     a: &[f32],
+    from: usize,
     b: &[f32],
     offsets: &[usize],
     at: usize,
-) -> [[S::f32s; V]; R] {
-    let mut sums = [[simd.splat_f32s(0.0); V]; R];
+) -> [[S::f32s; V]; T] {
+    let mut sums = [[simd.splat_f32s(0.0); V]; T];
     for (a, &offset) in a.as_chunks::<R>().0.iter().zip(offsets) {
         let (b, _) = S::as_simd_f32s(&b[offset + at..][..V * S::F32_LANES]);
-        let b: [S::f32s; V] = std::array::from_fn(|v| b[v]);
-        for r in 0..R {
-            let a = simd.splat_f32s(a[r]);
+        for r in 0..T {
+            let a = simd.splat_f32s(a[from + r]);
             for v in 0..V {
                 sums[r][v] = simd.mul_add_e_f32s(a, b[v], sums[r][v]);
             }
@@ -120,33 +162,46 @@ impl Gram<'_> {
     }
 
     #[inline(always)]
+    #[expect(clippy::needless_range_loop, reason = "only such loops are unrolled early enough")]
     fn tiles<S: Simd, const R: usize, const K: usize>(self, simd: S) {
         let depth = self.offsets.len();
+        let vectors = self.columns.div_ceil(S::F32_LANES);
         for k in (0..depth).step_by(K) {
             // Tiles beyond the last row or column repeat it and are not stored.
             let offsets: [usize; K] = std::array::from_fn(|j| self.offsets[(k + j).min(depth - 1)]);
             for r in (0..self.rows).step_by(R) {
                 let starts: [usize; R] = std::array::from_fn(|i| (r + i).min(self.rows - 1) * self.pitch);
                 let mut sums = [[simd.splat_f32s(0.0); K]; R];
-                for p in (0..self.columns).step_by(S::F32_LANES) {
-                    let load =
-                        |from: &[f32], at: usize| S::as_simd_f32s(&from[at + p..][..S::F32_LANES]).0[0];
-                    let d: [S::f32s; R] = std::array::from_fn(|i| load(self.d, starts[i]));
-                    for j in 0..K {
-                        let b = load(self.b, offsets[j]);
-                        for i in 0..R {
-                            sums[i][j] = simd.mul_add_e_f32s(d[i], b, sums[i][j]);
+                for image in 0..self.images {
+                    let (d, b) = (&self.d[image * self.steps[0]..], &self.b[image * self.steps[1]..]);
+                    let d: [&[S::f32s]; R] = std::array::from_fn(|i| vectors_at::<S>(d, starts[i], vectors));
+                    let b: [&[S::f32s]; K] = std::array::from_fn(|j| vectors_at::<S>(b, offsets[j], vectors));
+                    for p in 0..vectors {
+                        let d: [S::f32s; R] = std::array::from_fn(|i| d[i][p]);
+                        for j in 0..K {
+                            let b = b[j][p];
+                            for i in 0..R {
+                                sums[i][j] = simd.mul_add_e_f32s(d[i], b, sums[i][j]);
+                            }
                         }
                     }
                 }
-                for (row, sums) in (r..self.rows).zip(&sums) {
-                    for (column, sum) in (k..depth).zip(sums) {
-                        self.sums[row * depth + column] += simd.reduce_sum_f32s(*sum);
+                // Loops of constant length, as in `column_of_tiles`.
+                for i in 0..R {
+                    for j in 0..K {
+                        if r + i < self.rows && k + j < depth {
+                            self.sums[(r + i) * depth + k + j] += simd.reduce_sum_f32s(sums[i][j]);
+                        }
                     }
                 }
             }
         }
     }
+}
+
+#[inline(always)]
+fn vectors_at<S: Simd>(values: &[f32], at: usize, vectors: usize) -> &[S::f32s] {
+    S::as_simd_f32s(&values[at..][..vectors * S::F32_LANES]).0
 }
 
 impl WithSimd for Gram<'_> {
