@@ -43,6 +43,11 @@ pub enum Command {
         after_help = "Example: copriv eval --weights resnet32-cifar10.th --arch resnet32a --dataset cifar10"
     )]
     Eval(Eval),
+    /// Choose a width for every layer under a limit of bytes, by the loss's curvature
+    #[command(
+        after_help = "Example: copriv bits runs/tiny/best.safetensors --comm-limit 1.5MB --out bits.toml"
+    )]
+    Bits(Bits),
     /// Merge freed blocks, quantise, and write an integer model
     #[command(after_help = "Example: copriv export runs/pruned/best.safetensors --out models/tiny")]
     Export(Export),
@@ -318,6 +323,65 @@ pub struct Eval {
 }
 
 #[derive(Args, Debug)]
+pub struct Bits {
+    #[command(flatten)]
+    pub network: Network,
+    #[command(flatten)]
+    pub data: Data,
+    /// Most bytes an inference may cost, set-up aside: such as 0.9GB, 1.5MB, 800kB
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub comm_limit: u64,
+    /// What has a width of its own in every layer
+    #[arg(long, value_enum, default_value_t = BitsOf::Weights)]
+    pub layers: BitsOf,
+    /// How widths are chosen
+    #[arg(long, value_enum, default_value_t = BitsMethod::Hessian)]
+    pub method: BitsMethod,
+    /// Most probes of the curvature
+    #[arg(long, default_value_t = 100)]
+    pub probes: usize,
+    /// Training images that the curvature is of: an even sample
+    #[arg(long, default_value_t = 512)]
+    pub images: usize,
+    /// Width of the activations that have none of their own, 2 to 8
+    #[arg(long)]
+    pub act_bits: Option<u32>,
+    /// Seed of the probes
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    #[command(flatten)]
+    pub terms: TermsArgs,
+    /// File of the chosen widths, for `copriv export --bits`
+    #[arg(long, default_value = "bits.toml")]
+    pub out: PathBuf,
+    /// Also write the result as JSON; `-` is standard output
+    #[arg(long)]
+    pub json: Option<PathBuf>,
+}
+
+/// What has a width of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BitsOf {
+    /// Weights, 2, 3, 4 or 8 bits
+    Weights,
+    /// Rectified activations, too, 2 to 8 bits
+    #[value(name = "weights+activations")]
+    WeightsAndActivations,
+}
+
+/// How widths are chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BitsMethod {
+    /// Least curvature times rounding error, by the planner's bytes
+    Hessian,
+    /// One width for all
+    Uniform,
+    /// As hessian, but by weight bits x input bits x multiplications instead of bytes
+    Macs,
+}
+
+#[derive(Args, Debug)]
 pub struct Export {
     #[command(flatten)]
     pub network: Network,
@@ -332,6 +396,9 @@ pub struct Export {
     /// Freed blocks that become one convolution: all, none, or names, as `copriv prune` prints them
     #[arg(long, value_name = "BLOCKS", default_value = "all", value_parser = merge)]
     pub merge: Merge,
+    /// Widths of every layer, as `copriv bits` wrote them
+    #[arg(long, conflicts_with_all = ["weight_bits", "act_bits"])]
+    pub bits: Option<PathBuf>,
     /// Accumulators as narrow as the real weights allow: fewer bytes, but a bound on the weights
     /// of each layer becomes public
     #[arg(long)]

@@ -8,9 +8,13 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use assert_cmd::cargo::CommandCargoExt;
+use copriv_infer2pc::Terms;
 use copriv_model::{
     Bias, ConvSpec, GraphBuilder, LayerWeights, LinearSpec, Model, TensorType, Weights, execute, file,
 };
+use copriv_plan::Flavour;
+use copriv_train::net::{Bias as FloatBias, Conv, Graph, Node, Op};
+use copriv_train::{Checkpoint, Stage, data};
 
 fn copriv() -> Command {
     Command::cargo_bin("copriv").unwrap()
@@ -225,6 +229,92 @@ fn a_truncated_checkpoint_is_named_and_leaves_nothing_behind() {
     assert!(!out.exists());
 }
 
+/// An untrained chain of three convolutions and a classifier for the embedded images.
+fn save_chain(path: &Path) {
+    let data = data::load(data::EMBEDDED, Path::new("data")).unwrap();
+    let mut nodes =
+        vec![Node { name: "input".into(), op: Op::Input { shape: data.shape() }, inputs: vec![] }];
+    let mut push = |name: String, op| {
+        let inputs = vec![nodes.len() - 1];
+        nodes.push(Node { name, op, inputs });
+    };
+    for (i, (in_channels, out_channels)) in [(1, 4), (4, 8), (8, 8)].into_iter().enumerate() {
+        let conv = Conv {
+            in_channels,
+            out_channels,
+            kernel: 3,
+            stride: 2,
+            pad: 1,
+            groups: 1,
+            norm: false,
+            bias: FloatBias::Channel,
+        };
+        push(format!("conv{i}"), Op::Conv(conv));
+        push(format!("conv{i}.relu"), Op::Relu { gate: None });
+    }
+    push("pool".into(), Op::GlobalAvgPool);
+    push("logits".into(), Op::Linear { in_features: 8, out_features: data.classes.len() });
+    let graph = Graph { arch: "chain".into(), nodes, blocks: vec![] };
+    let checkpoint = Checkpoint {
+        stage: Stage::Float,
+        weights: copriv_train::net::Weights::init(&graph, 3),
+        graph,
+        quant: None,
+        dataset: data.name,
+        classes: data.classes,
+        pixels: data.pixels,
+    };
+    checkpoint.save(path).unwrap();
+}
+
+#[test]
+fn chosen_widths_keep_within_the_limit_once_exported() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    save_chain(&folder.path().join("float.safetensors"));
+    let (float, toml, json, model) =
+        (path("float.safetensors"), path("bits.toml"), path("bits.json"), path("model"));
+    let choose = |limit: &str| {
+        let args = ["bits", &float, "--comm-limit", limit, "--probes", "2", "--images", "16"];
+        let files = ["--ot", "iknp", "--out", &toml, "--json", &json];
+        let all: Vec<&str> = args.into_iter().chain(files).collect();
+        run(&all)
+    };
+    let (code, stdout, stderr) = choose("1GB");
+    assert_eq!(code, 0, "{stdout}{stderr}");
+    let outcome =
+        || serde_json::from_str::<serde_json::Value>(&std::fs::read_to_string(&json).unwrap()).unwrap();
+    let planned = |outcome: &serde_json::Value| outcome["choice"]["planned"].as_u64().unwrap();
+    let widths = |outcome: &serde_json::Value| -> Vec<u64> {
+        let layers = outcome["layers"].as_array().unwrap().iter();
+        layers.map(|l| l["chosen"]["weights"].as_u64().unwrap()).collect()
+    };
+    let widest = outcome();
+    assert_eq!(widths(&widest), [8; 4]);
+    let limit = planned(&widest) * 97 / 100;
+    let (code, stdout, stderr) = choose(&limit.to_string());
+    assert_eq!(code, 0, "{stdout}{stderr}");
+    let outcome = outcome();
+    assert!(planned(&outcome) <= limit && planned(&outcome) > limit * 9 / 10, "{outcome}");
+
+    let (code, _, stderr) = run(&["export", &float, "--bits", &toml, "--epochs", "0", "--out", &model]);
+    assert_eq!(code, 0, "{stderr}");
+    let graph = file::load_graph(Path::new(&model)).unwrap();
+    let exported = graph.nodes.iter().filter_map(|n| Some(u64::from(n.op.linear()?.weight_bits)));
+    assert_eq!(exported.collect::<Vec<_>>(), widths(&outcome));
+    assert_ne!(widths(&outcome), [8; 4]);
+    let terms = Terms { flavour: Some(Flavour::Iknp), ..Terms::default() };
+    let bytes = terms.plan(&graph, 1000).unwrap().predict_session(32).total_bytes() / 32;
+    assert_eq!(bytes, planned(&outcome), "the exported model's plan");
+
+    let limit = ["bits", &float, "--probes", "1", "--images", "8", "--out", &toml, "--comm-limit"];
+    fails(
+        &limit.iter().copied().chain(["1kB", "--ot", "iknp"]).collect::<Vec<_>>(),
+        &["1000 bytes", "narrowest"],
+    );
+    fails(&["export", &float, "--bits", &float, "--out", &model], &["float.safetensors"]);
+}
+
 #[test]
 fn a_port_in_use_is_named() {
     let folder = tempfile::tempdir().unwrap();
@@ -265,7 +355,7 @@ fn a_server_outlives_clients_that_go_away() {
 
 #[test]
 fn every_command_has_help_with_an_example() {
-    for command in ["demo", "train", "prune", "export", "private-eval", "explain", "serve", "query"] {
+    for command in ["demo", "train", "prune", "bits", "export", "private-eval", "explain", "serve", "query"] {
         let (code, stdout, _) = run(&[command, "--help"]);
         assert_eq!(code, 0);
         assert!(stdout.contains("Example: copriv"), "{command}: {stdout}");

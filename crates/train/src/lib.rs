@@ -24,12 +24,14 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod bits;
 mod checkpoint;
 pub mod data;
 mod device;
 mod error;
 pub mod fit;
 mod fixed;
+pub mod hessian;
 mod lower;
 pub mod net;
 mod pipeline;

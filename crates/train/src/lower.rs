@@ -13,7 +13,7 @@ use crate::quant::{LayerScale, QuantConfig, QuantSpec, nominal, requantised, rou
 use crate::rewrite::fold_graph;
 
 /// Width of a pixel.
-const PIXEL_BITS: u32 = 8;
+pub(crate) const PIXEL_BITS: u32 = 8;
 
 /// The integer model of a quantised checkpoint.
 ///
@@ -55,8 +55,19 @@ pub fn structure(
     config: &QuantConfig,
 ) -> Result<copriv_model::Graph, TrainError> {
     let graph = fold_graph(graph);
-    let spec = nominal(&graph, config)?;
-    let lowering = Lowering { source: &graph, spec: &spec, weights: None, config };
+    let spec = nominal(&graph, pixels, config)?;
+    scaled_structure(&graph, &spec, classes, pixels, config)
+}
+
+/// The structure of a folded graph at given scales; its biases widen no accumulator.
+pub(crate) fn scaled_structure(
+    graph: &Graph,
+    spec: &QuantSpec,
+    classes: &[String],
+    pixels: PixelScale,
+    config: &QuantConfig,
+) -> Result<copriv_model::Graph, TrainError> {
+    let lowering = Lowering { source: graph, spec, weights: None, config };
     Ok(lowering.run(classes, pixels)?.0)
 }
 

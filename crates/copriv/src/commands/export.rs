@@ -12,6 +12,7 @@ use copriv_train::{ExportConfig, Exported};
 use serde::Serialize;
 
 use crate::cli;
+use crate::commands::bits;
 use crate::progress::Terminal;
 use crate::report::write_json;
 
@@ -34,6 +35,9 @@ pub fn run(args: &cli::Export) -> Result<()> {
     }
     let merge = args.merge.clone();
     let mut config = ExportConfig { seed: args.seed, merge, ..ExportConfig::default() };
+    if let Some(path) = &args.bits {
+        config.quant = bits::load(path)?;
+    }
     config.quant.weight_bits = args.weight_bits.unwrap_or(config.quant.weight_bits);
     config.quant.act_bits = args.act_bits.unwrap_or(config.quant.act_bits);
     config.quant.tight_accumulators = args.tight_accumulators;

@@ -1,5 +1,6 @@
 //! One module a command.
 
+mod bits;
 mod data;
 mod demo;
 mod devices;
@@ -30,6 +31,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Prune(args) => prune::run(&args),
         Command::Data(args) => data::run(&args.what),
         Command::Eval(args) => eval::run(&args),
+        Command::Bits(args) => bits::run(&args),
         Command::Export(args) => export::run(&args),
         Command::PrivateEval(args) => private_eval::run(&args),
         Command::Explain(args) => explain::run(&args),

@@ -5,5 +5,5 @@ mod observe;
 mod spec;
 
 pub use fake::Fake;
-pub use observe::{calibrate, nominal};
+pub use observe::{Calibration, calibrate, nominal};
 pub use spec::{ActScale, LayerScale, QuantConfig, QuantSpec, requantised, round_half_up, scales};

@@ -2,6 +2,7 @@
 //! show, both the power of two that loses least in the square mean.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use burn::tensor::{Device, Tensor, TensorData};
 
@@ -10,8 +11,6 @@ use crate::TrainError;
 use crate::data::{Augment, Images, PixelScale, gather};
 use crate::net::{Array, Graph, Network, NodeId, Op, Pass, Weights};
 
-/// Width of the weights of the first and last layer.
-const OUTER_BITS: u32 = 8;
 /// Scales below the smallest one without saturation that are tried.
 const CANDIDATES: i32 = 4;
 /// Values kept of each activation and batch.
@@ -19,10 +18,102 @@ const SAMPLE: usize = 8192;
 /// Images a batch while observing.
 const BATCH: usize = 64;
 
+/// What scales are chosen from: a folded network's weights, and its values on some images.
+#[derive(Debug)]
+pub struct Calibration<'a> {
+    graph: &'a Graph,
+    weights: &'a Weights,
+    pixels: PixelScale,
+    seen: BTreeMap<NodeId, Vec<f32>>,
+    /// What was computed before, by node, width, and spread or sign: a search over widths asks again
+    /// and again.
+    layers: Mutex<BTreeMap<(NodeId, u32, u32), LayerScale>>,
+    exponents: Mutex<BTreeMap<(NodeId, u32, bool), i32>>,
+}
+
+impl<'a> Calibration<'a> {
+    /// Runs the network on `images`.
+    ///
+    /// # Errors
+    /// A graph with norms, weights that do not fit, or no images.
+    pub fn new(
+        graph: &'a Graph,
+        weights: &'a Weights,
+        images: &Images,
+        pixels: PixelScale,
+    ) -> Result<Self, TrainError> {
+        let seen = observe(graph, weights, images, pixels)?;
+        Ok(Self { graph, weights, pixels, seen, layers: Mutex::default(), exponents: Mutex::default() })
+    }
+
+    /// Chooses every scale.
+    ///
+    /// # Errors
+    /// Widths out of range.
+    pub fn spec(&self, config: &QuantConfig) -> Result<QuantSpec, TrainError> {
+        let layers = config.layer_widths(self.graph)?;
+        let values = config.value_widths(self.graph)?;
+        let mut spec = QuantSpec::default();
+        for (&id, &bits) in &layers {
+            spec.layers.insert(self.graph.nodes[id].name.clone(), self.layer(id, bits, config.max_spread)?);
+        }
+        place(self.graph, self.pixels, &values, &mut spec, |id, act| self.exponent(id, act))?;
+        Ok(spec)
+    }
+
+    /// `|Q(W) - W|^2` of layer `id` at so many bits.
+    ///
+    /// # Errors
+    /// A node without weights.
+    pub fn weight_error(&self, id: NodeId, bits: u32, max_spread: u32) -> Result<f64, TrainError> {
+        let scale = self.layer(id, bits, max_spread)?;
+        let weight = self.weights.of(&self.graph.nodes[id].name, "weight")?;
+        let rows = weight.data.chunks_exact(weight.data.len() / weight.shape[0]);
+        let error = |(k, row): (usize, &[f32])| {
+            let unit = 2f64.powi(scale.scales[k]);
+            row.iter().map(|&w| (f64::from(scale.integer(w, k)) * unit - f64::from(w)).powi(2)).sum::<f64>()
+        };
+        Ok(rows.enumerate().map(error).sum())
+    }
+
+    /// Mean of `(Q(x) - x)^2` over the sampled elements of node `id`'s value.
+    pub fn value_error(&self, id: NodeId, bits: u32, signed: bool) -> f64 {
+        let mut act = ActScale { bits, signed, scale: 0 };
+        act.scale = self.exponent(id, act);
+        let values = self.seen.get(&id).map_or(&[][..], Vec::as_slice);
+        squared_error(values, act.scale, act.limits()) / values.len().max(1) as f64
+    }
+
+    fn layer(&self, id: NodeId, bits: u32, max_spread: u32) -> Result<LayerScale, TrainError> {
+        let key = (id, bits, max_spread);
+        if let Some(known) = locked(&self.layers).get(&key) {
+            return Ok(known.clone());
+        }
+        let weight = self.weights.of(&self.graph.nodes[id].name, "weight")?;
+        let scale = weight_scales(weight, bits, max_spread);
+        locked(&self.layers).insert(key, scale.clone());
+        Ok(scale)
+    }
+
+    fn exponent(&self, id: NodeId, act: ActScale) -> i32 {
+        let key = (id, act.bits, act.signed);
+        if let Some(&known) = locked(&self.exponents).get(&key) {
+            return known;
+        }
+        let exponent = best_scale(self.seen.get(&id).map_or(&[], Vec::as_slice), act.limits());
+        locked(&self.exponents).insert(key, exponent);
+        exponent
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Chooses every scale of a folded network.
 ///
 /// # Errors
-/// A graph with norms, weights that do not fit, or no images.
+/// A graph with norms, weights that do not fit, no images, or widths out of range.
 pub fn calibrate(
     graph: &Graph,
     weights: &Weights,
@@ -30,75 +121,54 @@ pub fn calibrate(
     pixels: PixelScale,
     config: &QuantConfig,
 ) -> Result<QuantSpec, TrainError> {
-    config.check()?;
-    let mut spec = QuantSpec::default();
-    let outer = outer_layers(graph);
-    for (id, node) in graph.nodes.iter().enumerate() {
-        if matches!(node.op, Op::Conv(_) | Op::Linear { .. }) {
-            let bits = if outer.contains(&id) { OUTER_BITS } else { config.weight_bits };
-            let scale = weight_scales(weights.of(&node.name, "weight")?, bits, config.max_spread);
-            spec.layers.insert(node.name.clone(), scale);
-        }
-    }
-    let seen = observe(graph, weights, images, pixels)?;
-    let requantised = requantised(graph);
-    let mut scales: Vec<i32> = Vec::new();
-    for (id, node) in graph.nodes.iter().enumerate() {
-        let accumulator = accumulator_scale(graph, &spec, pixels, id, &scales)?;
-        if !requantised[id] {
-            scales.push(accumulator);
-            continue;
-        }
-        let unsigned = matches!(node.op, Op::Relu { .. });
-        let bits = if unsigned { config.act_bits } else { config.residual_bits };
-        let values = seen.get(&id).map_or(&[][..], Vec::as_slice);
-        let mut act = ActScale { bits, signed: !unsigned, scale: 0 };
-        // A requantisation drops bits; it cannot invent any.
-        act.scale = best_scale(values, act.limits()).max(accumulator);
-        scales.push(act.scale);
-        spec.activations.insert(node.name.clone(), act);
-    }
-    Ok(spec)
-}
-
-/// First and last node with weights.
-pub(super) fn outer_layers(graph: &Graph) -> [NodeId; 2] {
-    let mut layers = graph
-        .nodes
-        .iter()
-        .enumerate()
-        .filter(|(_, n)| matches!(n.op, Op::Conv(_) | Op::Linear { .. }))
-        .map(|(id, _)| id);
-    let first = layers.next().unwrap_or(0);
-    [first, layers.next_back().unwrap_or(first)]
+    Calibration::new(graph, weights, images, pixels)?.spec(config)
 }
 
 /// Widths as [`calibrate`] would choose them, scales nominal: for pricing a network that has
 /// no weights yet.
-pub fn nominal(graph: &Graph, config: &QuantConfig) -> Result<QuantSpec, TrainError> {
-    config.check()?;
+///
+/// # Errors
+/// Widths out of range.
+pub fn nominal(graph: &Graph, pixels: PixelScale, config: &QuantConfig) -> Result<QuantSpec, TrainError> {
     let mut spec = QuantSpec::default();
-    let outer = outer_layers(graph);
-    for (id, node) in graph.nodes.iter().enumerate() {
-        let (bits, channels) = match &node.op {
-            Op::Conv(conv) => (config.weight_bits, conv.out_channels),
-            Op::Linear { out_features, .. } => (config.weight_bits, *out_features),
+    for (id, bits) in config.layer_widths(graph)? {
+        let node = &graph.nodes[id];
+        let channels = match &node.op {
+            Op::Conv(conv) => conv.out_channels,
+            Op::Linear { out_features, .. } => *out_features,
             _ => continue,
         };
-        let bits = if outer.contains(&id) { OUTER_BITS } else { bits };
         let mut scales = vec![-(bits as i32); channels];
         scales[0] += config.max_spread as i32;
         spec.layers.insert(node.name.clone(), LayerScale { bits, scales });
     }
-    for (id, _) in requantised(graph).into_iter().enumerate().filter(|(_, r)| *r) {
-        let node = &graph.nodes[id];
-        let unsigned = matches!(node.op, Op::Relu { .. });
-        let bits = if unsigned { config.act_bits } else { config.residual_bits };
-        // Values up to about 4, whatever the width.
-        let scale = 2 + i32::from(!unsigned) - bits as i32;
-        spec.activations.insert(node.name.clone(), ActScale { bits, signed: !unsigned, scale });
-    }
+    // Values up to about 4, whatever the width.
+    let scale = |_, act: ActScale| 2 + i32::from(act.signed) - act.bits as i32;
+    place(graph, pixels, &config.value_widths(graph)?, &mut spec, scale)?;
     Ok(spec)
+}
+
+/// Gives every value that is requantised the scale that it wants, or its accumulator's if that is
+/// coarser: a requantisation drops bits; it cannot invent any.
+fn place(
+    graph: &Graph,
+    pixels: PixelScale,
+    values: &BTreeMap<NodeId, ActScale>,
+    spec: &mut QuantSpec,
+    wanted: impl Fn(NodeId, ActScale) -> i32,
+) -> Result<(), TrainError> {
+    let mut scales: Vec<i32> = Vec::with_capacity(graph.nodes.len());
+    for (id, node) in graph.nodes.iter().enumerate() {
+        let accumulator = accumulator_scale(graph, spec, pixels, id, &scales)?;
+        let Some(&act) = values.get(&id) else {
+            scales.push(accumulator);
+            continue;
+        };
+        let scale = wanted(id, act).max(accumulator);
+        scales.push(scale);
+        spec.activations.insert(node.name.clone(), ActScale { scale, ..act });
+    }
+    Ok(())
 }
 
 /// Per output channel the best power of two, none more than `max_spread` below the coarsest.
@@ -125,13 +195,16 @@ fn best_scale(values: &[f32], (lo, hi): (f32, f32)) -> i32 {
     while !fits(coarsest) && coarsest < 64 {
         coarsest += 1;
     }
-    let loss = |e: i32| {
-        let unit = 2f32.powi(e);
-        let error = |v: f32| v - ((v / unit + 0.5).floor().clamp(lo, hi)) * unit;
-        values.iter().map(|&v| f64::from(error(v)).powi(2)).sum::<f64>()
-    };
-    let losses: Vec<_> = (0..CANDIDATES).map(|step| (loss(coarsest - step), coarsest - step)).collect();
+    let candidates = (0..CANDIDATES).map(|step| coarsest - step);
+    let losses: Vec<_> = candidates.map(|e| (squared_error(values, e, (lo, hi)), e)).collect();
     losses.into_iter().min_by(|a, b| a.0.total_cmp(&b.0)).map_or(coarsest, |(_, e)| e)
+}
+
+/// `sum (v - clamp(floor(v / 2^e + 1/2)) 2^e)^2`.
+fn squared_error(values: &[f32], e: i32, (lo, hi): (f32, f32)) -> f64 {
+    let unit = 2f32.powi(e);
+    let error = |v: f32| v - ((v / unit + 0.5).floor().clamp(lo, hi)) * unit;
+    values.iter().map(|&v| f64::from(error(v)).powi(2)).sum()
 }
 
 /// An even sample of every value that is to be requantised.

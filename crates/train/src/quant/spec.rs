@@ -24,11 +24,28 @@ pub struct QuantConfig {
     /// Export accumulators as narrow as the real weights allow, which makes a bound on the
     /// weights public, instead of the worst case of the shape.
     pub tight_accumulators: bool,
+    /// Widths of single layers' weights, 2..=8, by name, whatever is said above.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub weights: BTreeMap<String, u32>,
+    /// Widths of single nodes' values, 2..=16, likewise.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub activations: BTreeMap<String, u32>,
 }
+
+/// Width of the weights of the first and last layer.
+const OUTER_BITS: u32 = 8;
 
 impl Default for QuantConfig {
     fn default() -> Self {
-        Self { weight_bits: 6, act_bits: 6, residual_bits: 8, max_spread: 2, tight_accumulators: false }
+        Self {
+            weight_bits: 6,
+            act_bits: 6,
+            residual_bits: 8,
+            max_spread: 2,
+            tight_accumulators: false,
+            weights: BTreeMap::new(),
+            activations: BTreeMap::new(),
+        }
     }
 }
 
@@ -84,7 +101,61 @@ impl QuantConfig {
                 ));
             }
         }
+        for (what, widths, range) in
+            [("weight bits", &self.weights, 2..=8), ("activation bits", &self.activations, 2..=16)]
+        {
+            if let Some((name, value)) = widths.iter().find(|(_, bits)| !range.contains(*bits)) {
+                let reason = format!("{value} of `{name}` is not in {}..={}", range.start(), range.end());
+                return Err(TrainError::config(what, reason));
+            }
+        }
         Ok(())
+    }
+
+    /// Width of the weights of every convolution and linear layer.
+    ///
+    /// # Errors
+    /// A width out of range, or one of a layer that is not there.
+    pub fn layer_widths(&self, graph: &Graph) -> Result<BTreeMap<NodeId, u32>, TrainError> {
+        self.check()?;
+        let linear = |id: &NodeId| matches!(graph.nodes[*id].op, Op::Conv(_) | Op::Linear { .. });
+        let layers: Vec<NodeId> = (0..graph.nodes.len()).filter(linear).collect();
+        known(graph, &layers, &self.weights)?;
+        let common = |id| match (layers.first(), layers.last()) {
+            (Some(&first), Some(&last)) if id == first || id == last => OUTER_BITS,
+            _ => self.weight_bits,
+        };
+        let bits = |id: NodeId| self.weights.get(&graph.nodes[id].name).copied().unwrap_or(common(id));
+        Ok(layers.iter().map(|&id| (id, bits(id))).collect())
+    }
+
+    /// Width and sign of every value that is requantised; the scale is left at 1.
+    ///
+    /// # Errors
+    /// A width out of range, or one of a value that is not requantised.
+    pub fn value_widths(&self, graph: &Graph) -> Result<BTreeMap<NodeId, ActScale>, TrainError> {
+        self.check()?;
+        let requantised = requantised(graph);
+        let values: Vec<NodeId> = (0..graph.nodes.len()).filter(|&id| requantised[id]).collect();
+        known(graph, &values, &self.activations)?;
+        let width = |id: NodeId| {
+            let node = &graph.nodes[id];
+            let signed = !matches!(node.op, Op::Relu { .. });
+            let common = if signed { self.residual_bits } else { self.act_bits };
+            ActScale { bits: self.activations.get(&node.name).copied().unwrap_or(common), signed, scale: 0 }
+        };
+        Ok(values.iter().map(|&id| (id, width(id))).collect())
+    }
+}
+
+/// Every name is one of these nodes'.
+fn known(graph: &Graph, nodes: &[NodeId], widths: &BTreeMap<String, u32>) -> Result<(), TrainError> {
+    let stranger = widths.keys().find(|name| nodes.iter().all(|&id| graph.nodes[id].name != **name));
+    match stranger {
+        Some(name) => {
+            Err(TrainError::graph(name, "has a width of its own, but the network has nothing to round there"))
+        }
+        None => Ok(()),
     }
 }
 
