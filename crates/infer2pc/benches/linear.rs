@@ -69,7 +69,16 @@ fn conv(h: usize, c: usize, r: usize, w: u32, a: u32, algorithm: Algorithm, meth
     let largest = geometry.fan_in() as u64 * (1 << (w - 1)) * ((1 << a) - 1);
     // Two's complement; the negative extreme may be a power of two itself.
     let ring = 1 + u64::BITS - (largest - 1).leading_zeros();
-    Product { geometry, weight_bits: w, ternary: false, ring, channel_shifts: vec![], algorithm, method }
+    Product {
+        geometry,
+        weight_bits: w,
+        ternary: false,
+        ring,
+        wrap: None,
+        channel_shifts: vec![],
+        algorithm,
+        method,
+    }
 }
 
 fn measure(

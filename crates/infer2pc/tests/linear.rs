@@ -7,12 +7,22 @@ use common::{parties, share};
 use copriv_infer2pc::{Party, linear};
 use copriv_model::kernel::{Geometry, mask, product};
 use copriv_model::{Bias, LayerWeights};
-use copriv_plan::linear::{Algorithm, Method, Product, Side, Tile};
+use copriv_plan::linear::{Algorithm, Method, Product, Side, Tile, Wrap};
 use copriv_plan::ot::{Flavour, OtMeter};
 use copriv_plan::traffic::{Meter, Traffic};
+use copriv_plan::{Choice, Objective, Preset};
 use proptest::prelude::*;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+
+/// The operators of SiRNN and PrivQuant.
+const LITERATURE: Choice = Choice {
+    flavour: Flavour::Iknp,
+    preset: Preset::Privquant,
+    objective: Objective::Total,
+    packing: 0,
+    session: 1,
+};
 
 /// Random weights (the extreme ones among them) and biases of a layer.
 fn weights(layer: &Product, rng: &mut StdRng) -> LayerWeights {
@@ -26,13 +36,18 @@ fn weights(layer: &Product, rng: &mut StdRng) -> LayerWeights {
 }
 
 /// Runs both phases; checks result and traffic.
-fn check(layer: &Product, flavour: Flavour, seed: u64) {
+fn check(layer: &Product, choice: Choice, seed: u64) {
     let mut rng = StdRng::seed_from_u64(seed);
     let g = &layer.geometry;
     let weights = weights(layer, &mut rng);
-    let x: Vec<u64> =
-        (0..g.channels * g.height * g.width).map(|_| rng.random::<u64>() & mask(layer.ring)).collect();
-    let (server, client) = share(&x, layer.ring, seed);
+    // All values that the input's ring holds or, of a known sign, its lower half, the extreme ones among them.
+    let (from, offset, half) =
+        layer.wrap.map_or((layer.ring, 0, 0), |w| (w.from, w.offset, u32::from(w.sign_known)));
+    let x: Vec<u64> = (0..g.channels * g.height * g.width)
+        .map(|i| [0, u64::MAX, rng.random(), rng.random()][i % 4] & mask(from - half))
+        .map(|x| x.wrapping_sub(offset))
+        .collect();
+    let (server, client) = share(&x, from, seed);
     let one = |party: &mut Party, weights: Option<&LayerWeights>, x: &[u64]| {
         let start = party.channel.traffic();
         party.plant(std::iter::once((layer, weights))).unwrap();
@@ -49,7 +64,7 @@ fn check(layer: &Product, flavour: Flavour, seed: u64) {
         (y, setup, offline, party.channel.traffic() - start - offline)
     };
     let ((a, ..), (b, setup, offline, online)) =
-        parties(flavour.into(), |p| one(p, Some(&weights), &server), |p| one(p, None, &client));
+        parties(choice, |p| one(p, Some(&weights), &server), |p| one(p, None, &client));
 
     let ring = mask(layer.output_ring());
     let extra = layer.algorithm.extra_bits();
@@ -62,8 +77,12 @@ fn check(layer: &Product, flavour: Flavour, seed: u64) {
     }
     assert_eq!(setup, copriv_infer2pc::trees::setup_traffic(std::iter::once(layer)).unwrap(), "{layer:?}");
     let seen = |t: copriv_ot::Traffic| Traffic { up: t.sent, down: t.received, rounds: t.rounds };
-    assert_eq!(seen(offline), Meter::new().count(&layer.offline(&mut OtMeter::new(flavour))), "{layer:?}");
-    assert_eq!(seen(online), Meter::new().count(&[layer.online()]), "{layer:?}");
+    assert_eq!(
+        seen(offline),
+        Meter::new().count(&layer.offline(choice, &mut OtMeter::new(choice.flavour))),
+        "{layer:?}"
+    );
+    assert_eq!(seen(online), Meter::new().count(&layer.online(choice).online), "{layer:?}");
 }
 
 fn methods() -> impl Strategy<Value = Method> {
@@ -80,7 +99,7 @@ prop_compose! {
         (kernel, stride) in (1usize..5, 1usize..4),
         (groups, per_group, filters) in (1usize..4, 1usize..4, 1usize..4),
         (weight_bits, ternary, ring, method) in (2u32..=8, any::<bool>(), 3u32..=41, methods()),
-        (winograd, shifted, seed) in (any::<bool>(), any::<bool>(), any::<u64>()),
+        (winograd, shifted, narrow, seed) in (any::<bool>(), any::<bool>(), any::<bool>(), any::<u64>()),
     ) -> (Product, u64) {
         let mut rng = StdRng::seed_from_u64(seed);
         let (kernel, stride) = if winograd { (3, stride.min(2)) } else { (kernel, stride) };
@@ -95,7 +114,11 @@ prop_compose! {
         let algorithm = candidates[rng.random_range(0..candidates.len())];
         let channel_shifts =
             if shifted { (0..groups * filters).map(|_| rng.random_range(0..4)).collect() } else { vec![] };
-        (Product { geometry, weight_bits, ternary, ring, channel_shifts, algorithm, method }, seed)
+        let wrap = (narrow && ring > 3).then(|| {
+            let from = rng.random_range(2..ring);
+            Wrap { from, offset: rng.random::<u64>() & mask(from), sign_known: rng.random() }
+        });
+        (Product { geometry, weight_bits, ternary, ring, wrap, channel_shifts, algorithm, method }, seed)
     }
 }
 
@@ -103,7 +126,8 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 120, ..ProptestConfig::default() })]
     #[test]
     fn every_method_and_algorithm_is_exact_and_priced((layer, seed) in layers()) {
-        check(&layer, [Flavour::Iknp, Flavour::SoftSpoken4][seed as usize % 2], seed);
+        let choices = [Flavour::Iknp.into(), Flavour::SoftSpoken4.into(), LITERATURE];
+        check(&layer, choices[seed as usize % 3], seed);
     }
 }
 
@@ -122,11 +146,12 @@ fn the_fixed_point_setting_of_copriv() {
                     weight_bits: 14,
                     ternary: false,
                     ring: 41,
+                    wrap: None,
                     channel_shifts: vec![],
                     algorithm,
                     method,
                 };
-                check(&layer, Flavour::Iknp, 7);
+                check(&layer, Flavour::Iknp.into(), 7);
             }
         }
     }
@@ -142,6 +167,7 @@ fn tiles_have_the_widths_of_the_design() {
             weight_bits: bits,
             ternary: false,
             ring: 20,
+            wrap: None,
             channel_shifts: vec![],
             algorithm: Algorithm::Winograd(Tile::F2),
             method: Method::Cot { receiver: Side::Server },

@@ -12,21 +12,24 @@
 //! | an extension in front of a reduction is none | `in_ring`: a narrower ring is local |
 //! | a known sign makes an extension one correlated OT (4.2.1) | `Extend::msb_known`, from the range proofs |
 //! | a residual is aligned to the accumulator, added there, requantised once (4.1.2) | `Op::Add` works in the wider ring |
+//! | an extension in front of a product is made, or its wrap is corrected inside (table 4) | `Products::input_ring` |
 //!
 //! A truncate-and-reduce has no use for a known sign: it never looks at the high bits.
 
-use copriv_model::kernel::Geometry;
+mod products;
+
 use copriv_model::{Graph, NodeId, Op};
 
 use crate::choice::Choice;
-use crate::linear::{Algorithm, Method, Product, Side, Tile};
 use crate::rings::Rings;
 use crate::step::{Plan, Step, StepId, StepKind, Window};
 use crate::{PlanError, rings};
+use products::Products;
 
 pub(crate) fn lower(graph: &Graph, choice: Choice) -> Result<Plan, PlanError> {
     graph.validate()?;
-    let rings = Rings::of(graph, choice.preset)?;
+    let mut products = Products::new(graph, choice);
+    let rings = Rings::of(graph, choice.preset, |rings, id| products.input_ring(rings, id))?;
     let nodes = graph.nodes.len();
     let mut lowering = Lowering {
         graph,
@@ -35,7 +38,7 @@ pub(crate) fn lower(graph: &Graph, choice: Choice) -> Result<Plan, PlanError> {
         steps: Vec::new(),
         values: vec![None; nodes],
         scaled: vec![0; nodes],
-        chosen: Vec::new(),
+        products,
     };
     for id in 0..graph.nodes.len() {
         if !lowering.rings.fused[id] {
@@ -46,9 +49,6 @@ pub(crate) fn lower(graph: &Graph, choice: Choice) -> Result<Plan, PlanError> {
     Ok(Plan { choice, steps: lowering.steps, values: lowering.values, scaled: lowering.scaled })
 }
 
-/// A linear layer, whether its result may be scaled, and what each tile then costs behind it.
-type Layer = (Product, bool, [f64; 3]);
-
 struct Lowering<'a> {
     graph: &'a Graph,
     choice: Choice,
@@ -58,8 +58,7 @@ struct Lowering<'a> {
     values: Vec<Option<StepId>>,
     /// Extra bits at the low end of each node's value, which Winograd leaves and a requantisation drops.
     scaled: Vec<u32>,
-    /// Products chosen before.
-    chosen: Vec<(Layer, Product)>,
+    products: Products<'a>,
 }
 
 impl Lowering<'_> {
@@ -71,7 +70,7 @@ impl Lowering<'_> {
             Op::Input => self.push(name, StepKind::Input, vec![], len, ring),
             Op::Conv(_) | Op::Linear(_) => {
                 let x = self.operand(id, 0)?;
-                let product = self.product(id, ring)?;
+                let (_, product) = self.products.choose(&self.rings, id, self.rings.inputs[id])?;
                 let ring = product.output_ring();
                 self.scaled[id] = product.algorithm.extra_bits();
                 self.push(name, StepKind::Product { node: id, product }, vec![x], len, ring)
@@ -135,24 +134,24 @@ impl Lowering<'_> {
     fn requant(&mut self, id: NodeId, shift: u32, clamp: bool) -> Result<StepId, PlanError> {
         let graph = self.graph;
         let node = &graph.nodes[id];
-        let rings::Clamps { low, high, ring } = self.rings.clamps(graph, id, shift, clamp);
-        let ring = self.rings.uniform.unwrap_or(ring);
+        let clamps = self.rings.clamps(graph, id, shift, clamp);
+        let ring = self.rings.uniform.unwrap_or(clamps.ring);
         let source = self.rings.source(graph, id);
         let extra = self.scaled[source];
         let x = self.in_ring(source, self.rings.working[id] + extra)?;
         let shift = shift + extra;
-        if let Some((bound, window)) = saturation(low, high, ring)
-            && !self.choice.preset.is_baseline()
+        if let Some((bound, window)) = clamps.window()
+            && self.rings.fuses
         {
             return Ok(self.truncate_and_saturate(&node.name, x, shift, (bound, window)));
         }
         let mut value = self.truncate(&node.name, x, shift);
-        if let Some(bound) = low {
+        if let Some(bound) = clamps.low {
             let operand = node.inputs[0];
             let layer = if self.rings.fused[operand] { &graph.nodes[operand].name } else { &node.name };
             value = self.push(layer, StepKind::ClampLow { bound }, vec![value], node.output.len(), ring);
         }
-        if let Some(bound) = high {
+        if let Some(bound) = clamps.high {
             value =
                 self.push(&node.name, StepKind::ClampHigh { bound }, vec![value], node.output.len(), ring);
         }
@@ -274,59 +273,6 @@ impl Lowering<'_> {
         }
     }
 
-    /// The product of a linear layer, by the cheapest algorithm and method.
-    fn product(&mut self, id: NodeId, ring: u32) -> Result<Product, PlanError> {
-        let node = &self.graph.nodes[id];
-        let input = &self.graph.nodes[node.inputs[0]].output;
-        let unsupported =
-            || PlanError::Unsupported { node: node.name.clone(), reason: "not a linear layer".into() };
-        let linear = node.op.linear().ok_or_else(unsupported)?;
-        let product = Product {
-            geometry: Geometry::of(node, input).ok_or_else(unsupported)?,
-            weight_bits: linear.weight_bits,
-            ternary: linear.ternary,
-            ring,
-            channel_shifts: linear.channel_shifts.clone(),
-            algorithm: Algorithm::Direct,
-            method: Method::Cot { receiver: Side::Server },
-        };
-        let requants = self.rings.requants(self.graph, id);
-        let scalable = requants.is_some();
-        let price = |extra: u32| -> f64 {
-            let truncations = requants.iter().flatten();
-            truncations.map(|&(id, shift)| self.truncation_bytes(id, shift, extra)).sum()
-        };
-        let behind = Tile::ALL.map(|tile| price(tile.extra_bits()) - price(0));
-        // Networks repeat their layers.
-        let key = (product, scalable, behind);
-        if let Some((_, chosen)) = self.chosen.iter().find(|(known, _)| *known == key) {
-            return Ok(chosen.clone());
-        }
-        let chosen = key.0.clone().choose(self.choice, scalable, |algorithm| match algorithm {
-            Algorithm::Direct => 0.0,
-            Algorithm::Winograd(tile) => {
-                Tile::ALL.iter().zip(behind).find(|(t, _)| **t == tile).map_or(0.0, |(_, b)| b)
-            }
-        });
-        self.chosen.push((key, chosen.clone()));
-        Ok(chosen)
-    }
-
-    /// Bytes of the truncation of requantisation `id` with so many extra bits.
-    fn truncation_bytes(&self, id: NodeId, shift: u32, extra: u32) -> f64 {
-        let shift = shift + extra;
-        if shift == 0 {
-            return 0.0;
-        }
-        let from = self.rings.working[id] + extra;
-        let len = self.graph.nodes[id].output.len();
-        let (kind, ring) = match self.rings.uniform {
-            Some(_) => (StepKind::ShiftRight { shift, bias: 0 }, from),
-            None => (StepKind::Truncate { from, shift, bias: 0 }, from - shift),
-        };
-        Step { layer: String::new(), kind, inputs: vec![], len, ring }.bytes(self.choice)
-    }
-
     fn window(&self, id: NodeId, kernel: usize, stride: usize, pad: usize) -> Window {
         let input = self.graph.nodes[self.graph.nodes[id].inputs[0]].output.shape;
         Window { input, kernel, stride, pad }
@@ -336,12 +282,4 @@ impl Lowering<'_> {
         self.steps.push(Step { layer: layer.to_owned(), kind, inputs, len, ring });
         self.steps.len() - 1
     }
-}
-
-/// Two clamps whose window has a power of two of values, and bits between it and the sign.
-fn saturation(low: Option<i64>, high: Option<i64>, ring: u32) -> Option<(i64, u32)> {
-    let (low, high) = (low?, high?);
-    let values = high.checked_sub(low)?.checked_add(1)?.unsigned_abs();
-    let window = values.ilog2();
-    (values.is_power_of_two() && window >= 1 && window + 2 <= ring).then_some((low, window))
 }

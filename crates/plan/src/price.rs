@@ -126,12 +126,12 @@ impl<'p> Forecast<'p> {
 }
 
 impl Step {
-    /// Random OTs and online messages; a product makes its own OTs.
+    /// Random OTs and online messages.
     pub fn cost(&self, choice: Choice) -> Cost {
         let (n, ring) = (self.len as u64, self.ring);
         let message = |flow| Cost { ots: Ots::default(), online: vec![flow] };
         match &self.kind {
-            StepKind::Product { product, .. } => message(product.online()),
+            StepKind::Product { product, .. } => product.online(choice),
             StepKind::Extend { from, msb_known, .. } => cost::extend(n, (*from, ring, *msb_known), choice),
             StepKind::Truncate { shift, .. } => cost::truncate(n, *shift, ring, choice),
             StepKind::ShiftRight { shift, .. } => cost::shift_right(n, ring, *shift),
@@ -178,7 +178,7 @@ impl Step {
     /// Offline messages.
     pub fn offline(&self, choice: Choice, meter: &mut OtMeter) -> Vec<Flow> {
         match &self.kind {
-            StepKind::Product { product, .. } => product.offline(meter),
+            StepKind::Product { product, .. } => product.offline(choice, meter),
             _ => meter.extend(self.ots(choice), Choices::Random),
         }
     }

@@ -18,6 +18,8 @@ pub(crate) struct Rings {
     pub demand: Vec<u32>,
     /// Ring in which each node's own protocol works (its input ring for a requantisation).
     pub working: Vec<u32>,
+    /// Ring in which each linear layer wants its input's shares.
+    pub inputs: Vec<u32>,
     /// Relus that are done inside the requantisation behind them.
     pub fused: Vec<bool>,
     /// Whether there may be any.
@@ -49,12 +51,18 @@ pub(crate) struct Division {
 }
 
 impl Rings {
-    pub(crate) fn of(graph: &Graph, preset: Preset) -> Result<Self, PlanError> {
+    /// `input_ring(rings, id)` chooses that of linear layer `id`'s input, when all behind it is known.
+    pub(crate) fn of(
+        graph: &Graph,
+        preset: Preset,
+        mut input_ring: impl FnMut(&Self, NodeId) -> u32,
+    ) -> Result<Self, PlanError> {
         let n = graph.nodes.len();
         let mut rings = Self {
             ranges: range::of_graph(graph)?,
             demand: vec![0; n],
             working: vec![0; n],
+            inputs: vec![0; n],
             fuses: !preset.is_baseline(),
             fused: if preset.is_baseline() { vec![false; n] } else { fused_relus(graph) },
             uniform: None,
@@ -62,7 +70,7 @@ impl Rings {
         let (lo, hi) = rings.ranges[graph.output];
         rings.demand[graph.output] = range::signed_bits(lo, hi);
         for id in (0..n).rev() {
-            rings.visit(graph, id)?;
+            rings.visit(graph, id, &mut input_ring)?;
         }
         if preset.one_ring() {
             rings.unite(graph)?;
@@ -141,7 +149,12 @@ impl Rings {
         Clamps { low: low.map(|v| v as i64), high: high.map(|v| v as i64), ring: ring_of(&extremes) }
     }
 
-    fn visit(&mut self, graph: &Graph, id: NodeId) -> Result<(), PlanError> {
+    fn visit(
+        &mut self,
+        graph: &Graph,
+        id: NodeId,
+        input_ring: &mut impl FnMut(&Self, NodeId) -> u32,
+    ) -> Result<(), PlanError> {
         let node = &graph.nodes[id];
         let own = ring_of(&[self.ranges[id].0, self.ranges[id].1]);
         let wide = own.max(self.demand[id]);
@@ -169,6 +182,9 @@ impl Rings {
         }
         if self.fused[id] {
             return Ok(());
+        }
+        if node.op.linear().is_some() {
+            self.inputs[id] = input_ring(self, id);
         }
         for (i, &x) in node.inputs.iter().enumerate() {
             let x = if matches!(node.op, Op::Requant { .. }) { self.source(graph, id) } else { x };
@@ -201,12 +217,46 @@ impl Rings {
         ring_of(&[self.ranges[id].0, self.ranges[id].1])
     }
 
+    /// The ring that the shares of node `id` come in when nobody asks for more; `None` if they come in any ring
+    /// at the same price.
+    pub(crate) fn natural(&self, graph: &Graph, id: NodeId) -> Option<u32> {
+        let node = &graph.nodes[id];
+        let operand = || node.inputs[0];
+        match &node.op {
+            Op::Input | Op::Conv(_) | Op::Linear(_) | Op::Add { .. } => None,
+            Op::Flatten | Op::Subsample(_) => self.natural(graph, operand()),
+            Op::Requant { shift, clamp } => {
+                let clamps = self.clamps(graph, id, *shift, *clamp);
+                let saturated = if self.fuses { clamps.window() } else { None };
+                Some(saturated.map_or(clamps.ring, |(_, window)| window + 1))
+            }
+            Op::Relu => Some(ring_of(&[self.ranges[operand()].0, self.ranges[operand()].1])),
+            Op::AvgPool { .. } => Some(self.ring_of_node(id)),
+            Op::MaxPool { .. } | Op::Argmax | Op::TopK { .. } => {
+                let (lo, hi) = self.ranges[operand()];
+                Some(ring_of(&[lo - hi, hi - lo, lo, hi]))
+            }
+        }
+    }
+
     /// Ring that node `id` wants operand `i` in.
     pub(crate) fn operand_ring(&self, graph: &Graph, id: NodeId, i: usize) -> u32 {
         match &graph.nodes[id].op {
             Op::Add { shifts } if self.uniform.is_none() => self.working[id] - shifts[i],
+            Op::Conv(_) | Op::Linear(_) if self.uniform.is_none() => self.inputs[id],
             _ => self.working[id],
         }
+    }
+}
+
+impl Clamps {
+    /// Two clamps whose window has a power of two of values, and bits between it and the sign: its lower
+    /// end, and the power.
+    pub(crate) fn window(&self) -> Option<(i64, u32)> {
+        let (low, high) = (self.low?, self.high?);
+        let values = high.checked_sub(low)?.checked_add(1)?.unsigned_abs();
+        let window = values.ilog2();
+        (values.is_power_of_two() && window >= 1 && window + 2 <= self.ring).then_some((low, window))
     }
 }
 

@@ -2,9 +2,9 @@
 
 use copriv_model::{ConvSpec, Graph, GraphBuilder, LinearSpec, TensorType};
 use copriv_plan::comparison::{Finds, Tree};
-use copriv_plan::linear::{Algorithm, Tile};
+use copriv_plan::linear::{Algorithm, Method, Side, Tile, Wrap};
 use copriv_plan::{
-    Choice, Flavour, Flow, Network, Objective, Plan, Preset, StepKind, Traffic, traffic::Meter,
+    Choice, Flavour, Flow, Network, Objective, Plan, Preset, Product, StepKind, Traffic, traffic::Meter,
 };
 
 fn spec(out_channels: usize, kernel: usize, weight_bits: u32) -> ConvSpec {
@@ -122,6 +122,61 @@ fn the_price_of_a_product_is_its_formula() {
     let (ring, layer) = priced(8);
     let message = 2 * (20 * (ring - 1)).div_ceil(8);
     assert_eq!(layer.offline, Traffic { up: message, down: 0, rounds: 1 });
+}
+
+/// A point-wise convolution and a classifier, each behind a requantisation to 4 bits.
+fn narrow(filters: usize, classes: usize) -> Graph {
+    let mut b = GraphBuilder::new("narrow", TensorType::unsigned([8, 4, 4], 4, -4));
+    let x = b.input();
+    let y = b.conv("first", x, spec(filters, 1, 4)).unwrap();
+    let y = b.requant("requant1", y, 4, 4, false, true).unwrap();
+    let y = b.conv("second", y, spec(filters, 1, 4)).unwrap();
+    let y = b.requant("requant2", y, 4, 4, false, true).unwrap();
+    let y = b.flatten("flatten", y).unwrap();
+    let y = b.linear("classifier", y, classes, spec(0, 1, 8).linear).unwrap();
+    b.finish(y).unwrap()
+}
+
+/// The rows of PrivQuant's table 4, and widening the shares in front of the product.
+#[test]
+fn the_ring_of_an_input_is_part_of_the_choice() {
+    let graph = narrow(8, 100);
+    let wraps = |preset| {
+        let plan = Plan::new(&graph, Choice { preset, ..Flavour::Iknp.into() }).unwrap();
+        let products: Vec<_> = plan.products().map(|p| (p.wrap.map(|w| w.from), p.method)).collect();
+        (plan, products)
+    };
+    let receives = |receiver| Method::Cot { receiver };
+    // SiRNN takes shares as they come, 4 bits and a sign; the client's own input needs no widening.
+    let client = receives(Side::Client);
+    let (plan, products) = wraps(Preset::Sirnn);
+    assert_eq!(products, [(None, client), (Some(5), client), (Some(5), client)]);
+    assert!(!plan.steps.iter().any(|step| matches!(step.kind, StepKind::Extend { .. })));
+    // Many outputs of one pixel: the activation's few bits choose, and its wrap is corrected inside.
+    let (plan, products) = wraps(Preset::Privquant);
+    assert_eq!(products[1], (None, receives(Side::Server)));
+    assert_eq!(products[2], (Some(5), client));
+    assert!(plan.products().all(|p| p.wrap.is_none_or(|w| w.sign_known)));
+    // One ring for all.
+    assert!(wraps(Preset::Copriv).1.iter().all(|(wrap, _)| wrap.is_none()));
+    // What was not chosen costs no less: the sender and the receiver, in any ring of the input.
+    let choice = Choice { preset: Preset::Privquant, ..Flavour::Iknp.into() };
+    let bytes = |product: &Product| {
+        let cost = product.cost(choice);
+        cost.offline + cost.online.bytes() as f64
+    };
+    let chosen = plan.products().nth(2).unwrap();
+    let wrap = chosen.wrap.unwrap();
+    for receiver in [Side::Client, Side::Server] {
+        for from in wrap.from..chosen.ring {
+            let other = Product {
+                wrap: Some(Wrap { from, ..wrap }),
+                method: Method::Cot { receiver },
+                ..chosen.clone()
+            };
+            assert!(bytes(chosen) <= bytes(&other), "{receiver:?} receives, {from} bits");
+        }
+    }
 }
 
 /// A residual block of 3x3 convolutions with wide weights, on which tiles pay.

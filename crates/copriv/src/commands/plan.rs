@@ -151,11 +151,13 @@ pub fn describe(product: &Product) -> String {
         Algorithm::Winograd(Tile::F4) => "F(4x4) ",
         Algorithm::Winograd(Tile::F2Stride2) => "F(2x2)/2 ",
     };
-    match product.method {
-        Method::Cot { receiver: Side::Server } => format!("{algorithm}COT, weights choose"),
-        Method::Cot { receiver: Side::Client } => format!("{algorithm}COT, masks choose"),
-        Method::Packed { k } => format!("{algorithm}packed, k={k}"),
-    }
+    let method = match product.method {
+        Method::Cot { receiver: Side::Server } => "COT, weights choose".into(),
+        Method::Cot { receiver: Side::Client } => "COT, masks choose".into(),
+        Method::Packed { k } => format!("packed, k={k}"),
+    };
+    let wrap = product.wrap.map_or(String::new(), |wrap| format!(", from {} bits", wrap.from));
+    format!("{algorithm}{method}{wrap}")
 }
 
 fn mb(bytes: u64) -> String {

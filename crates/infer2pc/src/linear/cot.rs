@@ -1,6 +1,5 @@
 //! Offline products by correlated OT, fresh in every inference; see `copriv_plan::linear`.
 
-use copriv_model::kernel::mask;
 use copriv_ot::cot;
 use copriv_plan::linear::{Form, InputOts, Product, Tap, WeightOts};
 use zeroize::Zeroizing;
@@ -85,20 +84,20 @@ pub(super) fn by_input_bits(
 ) -> Result<()> {
     let all = InputOts::new(layer, form);
     let (channels, filters) = (layer.geometry.channels_per_group(), layer.filters_per_group());
-    // `values` has an entry for each use of the entry and each filter.
-    let mut keep = |entry: usize, bit: usize, values: &[u64]| {
+    // `values` has an entry for each use of the entry and each filter; the bit counts `bit`.
+    let mut keep = |entry: usize, bit: u64, values: &[u64]| {
         let part = entry / form.plane_entries() / channels;
         let uses = all.uses(entry % form.plane_entries());
         for (&(t, at), values) in uses.iter().zip(values.chunks_exact(filters)) {
             for (filter, value) in values.iter().enumerate() {
                 let sum = &mut accumulators[(part * filters + filter) * form.accumulators + at];
-                *sum = sum.wrapping_add(value.wrapping_mul(form.taps[t].factor << bit));
+                *sum = sum.wrapping_add(value.wrapping_mul(form.taps[t].factor.wrapping_mul(bit)));
             }
         }
     };
     for entries in all.chunks() {
-        let width = |entry: usize| all.width(entry % form.plane_entries());
-        let n: usize = entries.clone().map(|e| width(e) as usize).sum();
+        let bits = |entry: usize| all.bits(entry % form.plane_entries());
+        let n: usize = entries.clone().map(|e| bits(e).bits as usize).sum();
         match secret {
             Operand::Weights(weights) => {
                 let (mut rots, _) = party.chosen_by_client(n, &[])?;
@@ -114,11 +113,12 @@ pub(super) fn by_input_bits(
                             }
                         }
                     };
-                    let widths = widths(width(entry));
+                    let bits = bits(entry);
+                    let widths: Vec<u32> = bits.widths().collect();
                     let d = all.entries(entry % form.plane_entries());
                     let rots = rots.take(widths.len())?;
                     let message = cot::vector_sender(rots, &widths, d, delta, |bit, values| {
-                        keep(entry, bit, values);
+                        keep(entry, bits.weight(bit), values);
                     })?;
                     party.channel.send(&message)?;
                 }
@@ -126,26 +126,21 @@ pub(super) fn by_input_bits(
             Operand::Mask { planes, .. } => {
                 let mut choices = Zeroizing::new(Vec::with_capacity(n));
                 for entry in entries.clone() {
-                    let value = planes[entry] & mask(width(entry));
-                    choices.extend((0..width(entry)).map(|bit| value >> bit & 1 == 1));
+                    choices.extend((0..bits(entry).bits).map(|bit| planes[entry] >> bit & 1 == 1));
                 }
                 let (_, mut rots) = party.chosen_by_client(n, &choices)?;
                 for entry in entries {
-                    let widths = widths(width(entry));
+                    let bits = bits(entry);
+                    let widths: Vec<u32> = bits.widths().collect();
                     let d = all.entries(entry % form.plane_entries());
                     let message = party.channel.recv(cot::vector_bytes(&widths, d) as usize)?;
                     let rots = rots.take(widths.len())?;
                     cot::vector_receiver(rots, &widths, d, &message, |bit, values| {
-                        keep(entry, bit, values);
+                        keep(entry, bits.weight(bit), values);
                     })?;
                 }
             }
         }
     }
     Ok(())
-}
-
-/// Message widths of the bits of an entry of `width` bits.
-fn widths(width: u32) -> Vec<u32> {
-    (0..width).map(|bit| width - bit).collect()
 }

@@ -2,10 +2,11 @@
 //!
 //! Offline the client draws a mask `r` and the parties make shares of `W * r` by one of the methods
 //! of [`copriv_plan::linear`]; online the client sends `x_c - r`, and
-//! `W * x = W * (x_s + x_c - r) + W * r`.
+//! `W * x = W * (x_s + x_c - r) + W * r`, less what the shares' wraps are worth if they are in a narrower ring.
 
 mod cot;
 pub(crate) mod packed;
+mod wrap;
 
 use std::ops::Range;
 
@@ -15,8 +16,8 @@ use copriv_ot::wire::{pack, packed_len, unpack};
 use copriv_plan::linear::{Form, Method, Product, Side, Tap};
 use zeroize::Zeroizing;
 
-use crate::Party;
 use crate::error::{Error, Result};
+use crate::{OtStock, Party};
 
 /// One party's part of an offline product; consumed by [`online`].
 pub struct ProductMaterial {
@@ -24,6 +25,8 @@ pub struct ProductMaterial {
     mask: Zeroizing<Vec<u64>>,
     /// Share of `W * r * 2^extra_bits`, `[filters, pixels]`, before the channels' left shifts.
     share: Zeroizing<Vec<u64>>,
+    /// For the wraps of narrow shares.
+    stock: OtStock,
 }
 
 /// Makes shares of `W * r`. Only the server passes `weights`; `groups` are the layer's among the
@@ -43,7 +46,7 @@ pub fn offline(
         Operand::weights(layer, &form, weights)
     } else {
         let masks = layer.geometry.channels * form.pixels_sent().len();
-        Operand::mask(layer, &form, party.random_ring(masks, layer.ring))
+        Operand::mask(layer, &form, party.random_ring(masks, layer.input_ring()))
     };
     let mut accumulators = Zeroizing::new(vec![0u64; layer.geometry.filters * form.accumulators]);
     match layer.method {
@@ -63,7 +66,8 @@ pub fn offline(
         Operand::Mask { mask, .. } => mask,
         Operand::Weights(_) => Zeroizing::new(Vec::new()),
     };
-    Ok(ProductMaterial { mask, share })
+    let stock = party.stock(layer.online(party.choice()).ots)?;
+    Ok(ProductMaterial { mask, share, stock })
 }
 
 /// What a party brings to an offline product.
@@ -140,7 +144,8 @@ fn add_offsets(layer: &Product, form: &Form, planes: &[u64], accumulators: &mut 
     }
 }
 
-/// Shares of `(W * x * 2^shift + bias) * 2^extra_bits` from shares of `x`, one message.
+/// Shares of `(W * x * 2^shift + bias) * 2^extra_bits` from shares of `x`: one message, and the corrections
+/// of narrow shares.
 ///
 /// # Errors
 /// The peer or the connection failed, or the server has no weights.
@@ -152,20 +157,25 @@ pub fn online(
     x: &[u64],
 ) -> Result<Vec<u64>> {
     let g = &layer.geometry;
-    let (ring, pixels, extra) = (mask(layer.ring), g.pixels(), layer.algorithm.extra_bits());
+    let (from, pixels, extra) = (layer.input_ring(), g.pixels(), layer.algorithm.extra_bits());
+    let low = mask(from);
     let sent = layer.form().pixels_sent();
     let at = || (0..g.channels).flat_map(|c| sent.iter().map(move |p| c * g.height * g.width + p));
     let shift = |k: usize| layer.channel_shifts.get(k).copied().unwrap_or(0);
-    let mut y = material.share.to_vec();
+    let ProductMaterial { mask: r, share, mut stock } = material;
+    let mut y = share.to_vec();
     if party.is_server() {
         let weights = weights.ok_or_else(|| Error::Usage("the server needs its weights".into()))?;
         let n = g.channels * sent.len();
-        let message = party.channel.recv(packed_len(n, layer.ring))?;
-        let opened = unpack(&message, layer.ring, n).map_err(copriv_ot::OtError::from)?;
-        let mut masked = x.to_vec();
+        let message = party.channel.recv(packed_len(n, from))?;
+        let opened = unpack(&message, from, n).map_err(copriv_ot::OtError::from)?;
+        let offset = layer.wrap.map_or(0, |wrap| wrap.offset);
+        let mut masked: Vec<u64> = x.iter().map(|x| x.wrapping_add(offset)).collect();
         for (at, opened) in at().zip(opened) {
-            masked[at] = masked[at].wrapping_add(opened) & ring;
+            masked[at] = masked[at].wrapping_add(opened) & low;
         }
+        wrap::correct(party, layer, &mut stock, Some(&weights.weight), &masked, &mut y)?;
+        masked.iter_mut().for_each(|x| *x = x.wrapping_sub(offset));
         let local = product(g, &weights.weight, &masked, layer.ring);
         for (i, (y, local)) in y.iter_mut().zip(local).enumerate() {
             let (k, p) = (i / pixels, i % pixels);
@@ -173,12 +183,19 @@ pub fn online(
             *y = (y.wrapping_add(local << extra) << shift(k)).wrapping_add(bias);
         }
     } else {
-        let opened: Vec<u64> =
-            at().zip(material.mask.iter()).map(|(at, r)| x[at].wrapping_sub(*r) & ring).collect();
-        party.channel.send(&pack(&opened, layer.ring))?;
+        let opened: Vec<u64> = at().zip(r.iter()).map(|(at, r)| x[at].wrapping_sub(*r) & low).collect();
+        party.channel.send(&pack(&opened, from))?;
+        let mut masks = Zeroizing::new(vec![0; if layer.wrap.is_some() { x.len() } else { 0 }]);
+        if layer.wrap.is_some() {
+            at().zip(r.iter()).for_each(|(at, r)| masks[at] = *r);
+        }
+        wrap::correct(party, layer, &mut stock, None, &masks, &mut y)?;
         for (i, y) in y.iter_mut().enumerate() {
             *y <<= shift(i / pixels);
         }
+    }
+    if !stock.is_used_up() {
+        return Err(Error::Usage("the corrections of wraps left random OTs behind".into()));
     }
     let ring = mask(layer.output_ring());
     y.iter_mut().for_each(|y| *y &= ring);

@@ -1,15 +1,19 @@
 //! Which algorithm and method a linear layer gets: all of them priced, the cheapest taken.
 
-use super::{Algorithm, Form, Method, Product, Side, WeightOts, cot, packed};
+use super::packed::Planes;
+use super::{Algorithm, Form, Method, Product, Side, WeightOts, cot};
 use crate::choice::{Choice, Preset};
 use crate::network::Objective;
 use crate::ot::Ots;
+use crate::traffic::{Meter, Traffic};
 
 /// Bytes of a candidate, an inference.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Cost {
     /// Messages and fresh OTs.
     pub offline: f64,
+    /// Messages.
+    pub online: Traffic,
     /// Trees, before they are shared out to the inferences of a session.
     pub setup: f64,
     /// AES blocks of each party.
@@ -17,17 +21,23 @@ pub struct Cost {
 }
 
 impl Product {
-    /// What its method costs; without the online message, which is the same for all.
+    /// What it costs, fresh OTs at their price in the long run.
     pub fn cost(&self, choice: Choice) -> Cost {
-        self.cost_of(&self.form(), choice)
+        let online = self.online(choice);
+        let form = self.form();
+        let made = self.making(&form, &Planes::new(self, &form), choice);
+        let online_ots = fresh_ots(online.ots, choice);
+        Cost { offline: made.offline + online_ots, online: Meter::new().count(&online.online), ..made }
     }
 
-    fn cost_of(&self, form: &Form, choice: Choice) -> Cost {
+    /// What its method costs.
+    fn making(&self, form: &Form, planes: &Planes, choice: Choice) -> Cost {
         let fresh = |ots: Ots, bytes: u64| {
             let n = (ots.server_sends + ots.client_sends) as f64;
-            let offline = bytes as f64 + n * choice.flavour.millibits() as f64 / 8000.0;
+            let offline = bytes as f64 + fresh_ots(ots, choice);
             // Two pads at the sender, and what the extension needs.
-            Cost { offline, setup: 0.0, blocks: 2.0 * bytes as f64 / 16.0 + 4.0 * n }
+            let blocks = 2.0 * bytes as f64 / 16.0 + 4.0 * n;
+            Cost { offline, blocks, ..Cost::default() }
         };
         match self.method {
             Method::Cot { receiver: Side::Server } => {
@@ -39,29 +49,39 @@ impl Product {
                 fresh(Ots::from_server(ots), bytes)
             }
             Method::Packed { .. } => {
-                let trees = packed::trees(self, form);
-                let levels = |f: fn(f64) -> f64| trees.iter().map(|&(d, n)| f(f64::from(d)) * n as f64).sum();
+                let total = planes.total(self, form);
+                let levels =
+                    |f: fn(f64) -> f64| total.trees().iter().map(|&(d, n)| f(f64::from(d)) * n as f64).sum();
                 Cost {
-                    offline: packed::message_bytes(self, form) as f64,
+                    offline: total.message_bytes as f64,
                     // A correlated OT a level (two bytes of SoftSpoken8, a bit of choice), a sum a
                     // level but the first.
                     setup: levels(|depth| 2.125 * depth + 16.0 * (depth - 1.0)),
-                    blocks: packed::blocks(self, form),
+                    blocks: total.blocks,
+                    online: Traffic::default(),
                 }
             }
         }
     }
 
-    /// The cheapest algorithm and method for this layer under `choice`.
+    /// The cheapest algorithm and method for this layer under `choice`, and what it comes to, in the
+    /// objective's unit ([`Objective::value`]).
     ///
     /// Where the result may be a multiple of the layer's (`scalable`), `behind` are the bytes that an
     /// algorithm's extra bits cost until a requantisation has dropped them.
-    pub(crate) fn choose(self, choice: Choice, scalable: bool, behind: impl Fn(Algorithm) -> f64) -> Self {
+    pub(crate) fn choose(
+        self,
+        choice: Choice,
+        scalable: bool,
+        behind: impl Fn(Algorithm) -> f64,
+    ) -> (f64, Self) {
         let algorithms = match choice.preset {
             Preset::Copriv | Preset::CoprivNg if scalable => Algorithm::candidates(&self.geometry),
             _ => vec![Algorithm::Direct],
         };
-        let mut best: Option<([f64; 2], Self)> = None;
+        let online = self.online(choice);
+        let (online, online_ots) = (Meter::new().count(&online.online), fresh_ots(online.ots, choice));
+        let mut best: Option<(f64, Self)> = None;
         for algorithm in algorithms {
             let mut candidate = Self { algorithm, ..self.clone() };
             if candidate.output_ring() > MAX_RING {
@@ -73,24 +93,31 @@ impl Product {
                 candidate.ternary = false;
             }
             let form = candidate.form();
+            let planes = Planes::new(&candidate, &form);
             let behind = behind(algorithm);
             for method in methods(choice) {
                 candidate.method = method;
-                let cost = candidate.cost_of(&form, choice);
-                let setup = cost.setup / f64::from(choice.session.max(1));
-                let total = cost.offline + setup + behind;
-                let score = match choice.objective {
-                    Objective::Total => [total, 0.0],
-                    Objective::Online => [behind, total],
-                    Objective::Latency(network) => [network.overlapped(total, cost.blocks), total],
+                let cost = candidate.making(&form, &planes, choice);
+                let offline =
+                    cost.offline + online_ots + cost.setup / f64::from(choice.session.max(1)) + behind;
+                let value = match choice.objective {
+                    Objective::Total => offline + online.bytes() as f64,
+                    Objective::Online => behind + online.bytes() as f64 + 1e-9 * offline,
+                    Objective::Latency(network) => {
+                        network.overlapped(offline, cost.blocks) + network.seconds(online)
+                    }
                 };
-                if best.as_ref().is_none_or(|(least, _)| score < *least) {
-                    best = Some((score, candidate.clone()));
+                if best.as_ref().is_none_or(|(least, _)| value < *least) {
+                    best = Some((value, candidate.clone()));
                 }
             }
         }
-        best.map_or(self, |(_, product)| product)
+        best.unwrap_or((f64::INFINITY, self))
     }
+}
+
+fn fresh_ots(ots: Ots, choice: Choice) -> f64 {
+    (ots.server_sends + ots.client_sends) as f64 * choice.flavour.millibits() as f64 / 8000.0
 }
 
 /// Shares of a wider ring do not fit a word with room for a carry.

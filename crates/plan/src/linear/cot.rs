@@ -7,6 +7,9 @@
 
 use std::ops::Range;
 
+use copriv_model::kernel::mask;
+use copriv_model::range::signed_bits;
+
 use super::{Form, Product, Tap};
 use crate::ot::{Choices, OtMeter, Ots};
 use crate::traffic::Flow;
@@ -120,27 +123,90 @@ impl<'a> WeightOts<'a> {
     }
 }
 
-/// OTs and message bytes of [`InputOts`], without making its lists.
-pub(super) fn input_totals(product: &Product, form: &Form) -> (u64, u64) {
-    let shift = product.channel_shifts.iter().copied().min().unwrap_or(0);
+/// How often each entry of a channel's planes is used.
+pub(super) fn use_counts(form: &Form) -> Vec<u64> {
     let mut uses = vec![0u64; form.plane_entries()];
-    let mut zeros = vec![u32::MAX; form.planes.len()];
     for tap in &form.taps {
         let start = form.plane_start(tap.plane);
-        zeros[tap.plane] = zeros[tap.plane].min(tap.zeros());
         for run in &tap.runs {
             uses[start + run.from..][..run.len].iter_mut().for_each(|n| *n += 1);
         }
     }
+    uses
+}
+
+/// For each entry of a channel's planes: the taps that use it, and where they put it.
+pub(super) fn uses(form: &Form) -> Vec<Vec<(usize, usize)>> {
+    let mut uses = vec![Vec::new(); form.plane_entries()];
+    for (t, tap) in form.taps.iter().enumerate() {
+        let start = form.plane_start(tap.plane);
+        for run in &tap.runs {
+            for i in 0..run.len {
+                uses[start + run.from + i].push((t, run.at + i));
+            }
+        }
+    }
+    uses
+}
+
+/// The bits of a plane's entries, and how wide their messages are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EntryBits {
+    /// Choices: bits of an entry that matter.
+    pub bits: u32,
+    /// Bit `j` has messages of `width - j` bits.
+    pub width: u32,
+    /// The topmost of the bits counts `-2^(bits-1)`.
+    pub signed: bool,
+}
+
+impl EntryBits {
+    /// Of every plane: the product is needed modulo `2^width`, and no entry has more bits than the sums of
+    /// the mask's that it is.
+    fn of_planes(product: &Product, form: &Form) -> Vec<Self> {
+        let shift = product.channel_shifts.iter().copied().min().unwrap_or(0);
+        let mut zeros = vec![u32::MAX; form.planes.len()];
+        for tap in &form.taps {
+            zeros[tap.plane] = zeros[tap.plane].min(tap.zeros());
+        }
+        let plane = |(p, zeros): (usize, u32)| {
+            let width = product.output_ring().saturating_sub(zeros.saturating_add(shift));
+            let (negative, positive) = form.plane_sums(p);
+            let largest = i128::from(mask(product.input_ring()));
+            let (lo, hi) = (-largest * i128::from(negative), largest * i128::from(positive));
+            let bits = signed_bits(lo, hi) - u32::from(lo == 0);
+            Self { bits: bits.min(width), width, signed: lo < 0 && bits <= width }
+        };
+        zeros.into_iter().enumerate().map(plane).collect()
+    }
+
+    /// Widths of the messages, one for each choice.
+    pub fn widths(&self) -> impl Iterator<Item = u32> {
+        (0..self.bits).map(|bit| self.width - bit)
+    }
+
+    /// What bit `j` counts, modulo a power of two.
+    pub fn weight(&self, bit: usize) -> u64 {
+        let weight = 1u64 << bit;
+        if self.signed && bit + 1 == self.bits as usize { weight.wrapping_neg() } else { weight }
+    }
+
+    /// Bytes of the messages of one entry with so many uses and filters.
+    fn message_bytes(&self, entries: u64) -> u64 {
+        (entries * self.widths().map(u64::from).sum::<u64>()).div_ceil(8)
+    }
+}
+
+/// OTs and message bytes of [`InputOts`], without making its lists.
+pub(super) fn input_totals(product: &Product, form: &Form) -> (u64, u64) {
+    let uses = use_counts(form);
     let (mut ots, mut bytes, mut rest) = (0, 0, &uses[..]);
-    for (&len, &zeros) in form.planes.iter().zip(&zeros) {
-        let width = u64::from(product.output_ring().saturating_sub(zeros.saturating_add(shift)));
-        let (plane, later) = rest.split_at(len);
+    for (&len, plane) in form.planes.iter().zip(EntryBits::of_planes(product, form)) {
+        let (uses, later) = rest.split_at(len);
         rest = later;
-        for n in plane.iter().filter(|n| **n > 0) {
-            ots += width;
-            let entries = n * product.filters_per_group() as u64;
-            bytes += (entries * width * (width + 1) / 2).div_ceil(8);
+        for n in uses.iter().filter(|n| **n > 0) {
+            ots += u64::from(plane.bits);
+            bytes += plane.message_bytes(n * product.filters_per_group() as u64);
         }
     }
     let channels = product.geometry.channels as u64;
@@ -151,24 +217,18 @@ pub(super) fn input_totals(product: &Product, form: &Form) -> (u64, u64) {
 #[derive(Clone, Debug)]
 pub struct InputOts<'a> {
     product: &'a Product,
-    form: &'a Form,
     /// For each entry of a channel's planes: the taps that use it, and where they put it.
     uses: Vec<Vec<(usize, usize)>>,
+    /// For each entry.
+    bits: Vec<EntryBits>,
 }
 
 impl<'a> InputOts<'a> {
     /// The OTs of a layer.
     pub fn new(product: &'a Product, form: &'a Form) -> Self {
-        let mut uses = vec![Vec::new(); form.plane_entries()];
-        for (t, tap) in form.taps.iter().enumerate() {
-            let start = form.plane_start(tap.plane);
-            for run in &tap.runs {
-                for i in 0..run.len {
-                    uses[start + run.from + i].push((t, run.at + i));
-                }
-            }
-        }
-        Self { product, form, uses }
+        let planes = form.planes.iter().zip(EntryBits::of_planes(product, form));
+        let bits = planes.flat_map(|(&len, bits)| std::iter::repeat_n(bits, len)).collect();
+        Self { product, uses: uses(form), bits }
     }
 
     /// `(tap, accumulator)` of all uses of an entry.
@@ -176,12 +236,11 @@ impl<'a> InputOts<'a> {
         &self.uses[entry]
     }
 
-    /// Bits of an entry of the mask that matter, one OT each: bit `j` has messages of `width - j`
-    /// bits, one for each use and filter.
-    pub fn width(&self, entry: usize) -> u32 {
-        let zeros = self.uses[entry].iter().map(|&(t, _)| self.form.taps[t].zeros()).min();
-        let shift = self.product.channel_shifts.iter().copied().min().unwrap_or(0);
-        zeros.map_or(0, |zeros| self.product.output_ring().saturating_sub(zeros + shift))
+    /// The bits of an entry of the mask that matter, one OT each, with a message for each use and filter;
+    /// none if nothing uses it.
+    pub fn bits(&self, entry: usize) -> EntryBits {
+        let bits = self.bits[entry];
+        if self.uses[entry].is_empty() { EntryBits { bits: 0, ..bits } } else { bits }
     }
 
     /// Message entries of an OT.
@@ -191,8 +250,7 @@ impl<'a> InputOts<'a> {
 
     /// Bytes of the messages of an entry, one bit string.
     pub fn message_bytes(&self, entry: usize) -> u64 {
-        let width = u64::from(self.width(entry));
-        (self.entries(entry) as u64 * width * (width + 1) / 2).div_ceil(8)
+        self.bits(entry).message_bytes(self.entries(entry) as u64)
     }
 
     /// Entries, numbered through all channels, whose OTs are made and whose messages are sent
@@ -200,7 +258,7 @@ impl<'a> InputOts<'a> {
     pub fn chunks(&self) -> Vec<Range<usize>> {
         let per_channel = self.uses.len();
         let entries = 0..self.product.geometry.channels * per_channel;
-        let size = |e: usize| (u64::from(self.width(e)), self.message_bytes(e));
+        let size = |e: usize| (u64::from(self.bits(e).bits), self.message_bytes(e));
         chunks(entries.map(|e| size(e % per_channel)), BYTES_PER_CHUNK)
     }
 
@@ -210,7 +268,7 @@ impl<'a> InputOts<'a> {
         let mut flows = Vec::new();
         for chunk in self.chunks() {
             let entries = chunk.map(|e| e % per_channel);
-            let sizes = entries.map(|e| (u64::from(self.width(e)), self.message_bytes(e)));
+            let sizes = entries.map(|e| (u64::from(self.bits(e).bits), self.message_bytes(e)));
             let (ots, bytes) = sizes.fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
             flows.extend(meter.extend(Ots::from_server(ots), Choices::Chosen));
             flows.push(Flow::Down(bytes));

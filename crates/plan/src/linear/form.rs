@@ -121,6 +121,15 @@ impl Form {
         matches!(self.shape, Shape::Direct { .. })
     }
 
+    /// What a plane's entry is made of: the sums of its negative and of its positive coefficients, in
+    /// magnitude.
+    pub(super) fn plane_sums(&self, plane: usize) -> (u64, u64) {
+        match &self.shape {
+            Shape::Direct { .. } => (0, 1),
+            Shape::Tiles(tiling) => tiling.plane_sums(plane),
+        }
+    }
+
     /// The input pixels of a channel that matter, in the order in which they are masked and sent.
     pub fn pixels_sent(&self) -> Vec<usize> {
         match &self.shape {

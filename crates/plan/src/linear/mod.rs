@@ -10,17 +10,20 @@ mod cot;
 mod form;
 mod packed;
 mod winograd;
+mod wrap;
 
 use copriv_model::kernel::Geometry;
 use serde::{Deserialize, Serialize};
 
 pub use choose::Cost;
-pub use cot::{InputOts, WeightOt, WeightOts};
+pub use cot::{EntryBits, InputOts, WeightOt, WeightOts};
 pub use form::{Algorithm, Form, Run, Tap};
 pub use packed::{Digit, Group, PlaneGroups};
 pub use winograd::Tile;
+pub use wrap::{Site, Wrap, Wraps};
 
-use crate::ot::{OtMeter, packed};
+use crate::choice::Choice;
+use crate::ot::{Choices, OtMeter, Ots, packed};
 use crate::traffic::Flow;
 
 /// What makes shares of `W * r`.
@@ -59,8 +62,10 @@ pub struct Product {
     pub weight_bits: u32,
     /// Only -1, 0 and 1 occur.
     pub ternary: bool,
-    /// Ring of the input's shares and of the mask.
+    /// Ring of the result, before an algorithm's extra bits.
     pub ring: u32,
+    /// The input's shares, if they are in a narrower ring; else they are in [`Self::ring`].
+    pub wrap: Option<Wrap>,
     /// Left shift of each output channel; empty for none.
     pub channel_shifts: Vec<u32>,
     /// How the convolution becomes products.
@@ -92,26 +97,36 @@ impl Product {
         self.geometry.filters / self.geometry.groups
     }
 
-    /// Offline messages, in order.
-    pub fn offline(&self, meter: &mut OtMeter) -> Vec<Flow> {
+    /// Offline messages, in order: the product with the mask, then the random OTs of [`Self::online`].
+    pub fn offline(&self, choice: Choice, meter: &mut OtMeter) -> Vec<Flow> {
         let form = self.form();
-        match self.method {
+        let mut flows = match self.method {
             Method::Cot { receiver: Side::Server } => WeightOts::new(self, &form).flows(meter),
             Method::Cot { receiver: Side::Client } => InputOts::new(self, &form).flows(meter),
-            Method::Packed { .. } => vec![Flow::Up(packed::message_bytes(self, &form))],
-        }
+            Method::Packed { .. } => {
+                vec![Flow::Up(packed::Planes::new(self, &form).total(self, &form).message_bytes)]
+            }
+        };
+        flows.extend(meter.extend(self.online(choice).ots, Choices::Random));
+        flows
     }
 
-    /// Online message: the client's share less its mask, `ring` bits an input that matters.
-    pub fn online(&self) -> Flow {
-        let pixels = self.form().pixels_sent().len();
-        Flow::Up(packed((self.geometry.channels * pixels) as u64, u64::from(self.ring)))
+    /// Online: the client's share less its mask, in the input's ring for each input that matters; then
+    /// the corrections of the shares' wraps.
+    pub fn online(&self, choice: Choice) -> crate::Cost {
+        let pixels = self.form().pixels_sent().len() as u64;
+        let opened = packed(self.geometry.channels as u64 * pixels, u64::from(self.input_ring()));
+        let opening = crate::Cost { ots: Ots::default(), online: vec![Flow::Up(opened)] };
+        opening.then(self.wrap_cost(choice))
     }
 
     /// Trees of packed VOLE by depth: `(depth, how many)`; grown once a client and model.
     pub fn trees(&self) -> Vec<(u32, u64)> {
         match self.method {
-            Method::Packed { .. } => packed::trees(self, &self.form()),
+            Method::Packed { .. } => {
+                let form = self.form();
+                packed::Planes::new(self, &form).total(self, &form).trees()
+            }
             Method::Cot { .. } => Vec::new(),
         }
     }

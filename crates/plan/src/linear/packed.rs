@@ -7,8 +7,8 @@
 //! into groups of at most `k`; a group's message has its widest digit's bits an entry. This packs the
 //! same bit plane of many weights together, so that higher planes send fewer bits.
 //!
-//! The client may draw its mask as it likes: where planes are inputs it takes the first group's
-//! sum for it, and that group sends nothing.
+//! The client may draw its mask as it likes: where planes are inputs, in the product's own ring, it takes
+//! the first group's sum for it, and that group sends nothing.
 
 use std::ops::Range;
 
@@ -54,7 +54,8 @@ pub struct PlaneGroups {
 impl PlaneGroups {
     /// Plane `plane` for the filters of group `part` of the convolution.
     pub fn new(product: &Product, form: &Form, plane: usize, part: usize) -> Self {
-        let radix = radix(product, form, plane);
+        let three = form.taps.iter().filter(|tap| tap.plane == plane).all(is_ternary);
+        let radix = radix(product, three);
         let mut digits = Vec::new();
         for filter in 0..product.filters_per_group() {
             let ring = product.filter_ring(part * product.filters_per_group() + filter);
@@ -73,7 +74,7 @@ impl PlaneGroups {
         let mut start = 0;
         for size in sizes(digits.len(), most(product, radix)) {
             let width = digits[start].width;
-            let silent = start == 0 && form.planes_are_inputs();
+            let silent = start == 0 && sets_mask(product, form);
             groups.push(Group { digits: start..start + size, width, silent });
             start += size;
         }
@@ -99,6 +100,11 @@ impl PlaneGroups {
     }
 }
 
+/// Whether the first group of a plane may define the mask: all of its bits, which the sum has.
+fn sets_mask(product: &Product, form: &Form) -> bool {
+    form.planes_are_inputs() && product.input_ring() == product.ring
+}
+
 /// Most digits of a group.
 fn most(product: &Product, radix: u16) -> usize {
     match product.method {
@@ -119,10 +125,13 @@ fn places(tap: &Tap, radix: u16) -> u32 {
     if radix == 2 { tap.bits() } else { 1 }
 }
 
+/// Whether a tap's weights have three values.
+fn is_ternary(tap: &Tap) -> bool {
+    tap.range.1 - tap.range.0 == 2
+}
+
 /// 3 if all weights of the plane have three values and a ternary group is cheaper than bit planes.
-fn radix(product: &Product, form: &Form, plane: usize) -> u16 {
-    let mut taps = form.taps.iter().filter(|tap| tap.plane == plane);
-    let three = taps.all(|tap| tap.range.1 - tap.range.0 == 2);
+fn radix(product: &Product, three: bool) -> u16 {
     let (ring, m, k) = (product.output_ring() as usize, most(product, 3), most(product, 2));
     if three && k >= 2 && ring * k < (2 * ring - 1) * m { 3 } else { 2 }
 }
@@ -134,16 +143,106 @@ fn sizes(n: usize, k: usize) -> impl Iterator<Item = usize> {
     (0..groups).map(move |i| n / groups + usize::from(i < n % groups))
 }
 
-/// How many digits of a plane have each width, the widest first.
-fn histogram(product: &Product, form: &Form, plane: usize, part: usize) -> Vec<(u32, usize)> {
-    let mut counts = [0usize; 65];
-    let radix = radix(product, form, plane);
-    let filters = part * product.filters_per_group()..(part + 1) * product.filters_per_group();
-    let mut rings = [0usize; 65];
-    for k in filters {
-        rings[product.filter_ring(k) as usize] += 1;
+/// What all groups of a product come to.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Total {
+    /// Bytes from client to server in one inference.
+    pub message_bytes: u64,
+    /// AES blocks of each party in one inference: the leaves' vectors in lanes of 16, 32 or 64 bits.
+    pub blocks: f64,
+    /// Trees of each depth.
+    pub trees: [u64; 11],
+}
+
+impl Total {
+    /// `(depth, how many)` of all trees.
+    pub fn trees(&self) -> Vec<(u32, u64)> {
+        let depths = self.trees.iter().enumerate().filter(|(_, n)| **n > 0);
+        depths.map(|(depth, n)| (depth as u32, *n)).collect()
     }
-    for tap in form.taps.iter().filter(|tap| tap.plane == plane) {
+}
+
+/// Planes that are alike, and how many digits of each width they have: what prices groups of every size,
+/// without making their lists.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Planes(Vec<Alike>);
+
+#[derive(Clone, Debug, PartialEq)]
+struct Alike {
+    /// How many.
+    planes: u64,
+    /// Entries of each.
+    len: usize,
+    /// Whether radix 3 is possible.
+    three: bool,
+    /// `(width, digits)` in radix 2 and in radix 3, the widest first.
+    widths: [Vec<(u32, usize)>; 2],
+}
+
+impl Planes {
+    pub fn new(product: &Product, form: &Form) -> Self {
+        let (parts, filters) = (product.geometry.groups, product.filters_per_group());
+        // Without shifts all parts are alike.
+        let (parts, each) = if product.channel_shifts.is_empty() { (1, parts) } else { (parts, 1) };
+        let mut all: Vec<Alike> = Vec::new();
+        for part in 0..parts {
+            let mut rings = [0usize; 65];
+            for k in part * filters..(part + 1) * filters {
+                rings[product.filter_ring(k) as usize] += 1;
+            }
+            for (plane, &len) in form.planes.iter().enumerate() {
+                let taps = || form.taps.iter().filter(move |tap| tap.plane == plane);
+                let new = Alike {
+                    planes: (each * product.geometry.channels_per_group()) as u64,
+                    len,
+                    three: taps().all(is_ternary),
+                    widths: [2, 3].map(|radix| widths(taps(), &rings, radix)),
+                };
+                let same = |a: &&mut Alike| (a.len, a.three, &a.widths) == (new.len, new.three, &new.widths);
+                match all.iter_mut().find(same) {
+                    Some(alike) => alike.planes += new.planes,
+                    None => all.push(new),
+                }
+            }
+        }
+        Self(all)
+    }
+
+    /// With the groups of the product's method.
+    pub fn total(&self, product: &Product, form: &Form) -> Total {
+        let mut total = Total::default();
+        let sets_mask = sets_mask(product, form);
+        for alike in &self.0 {
+            let radix = radix(product, alike.three);
+            let widths = &alike.widths[usize::from(radix == 3)];
+            let n = widths.iter().map(|(_, n)| n).sum();
+            let (mut at, mut start, mut bits) = (0, 0, 0);
+            let mut end = widths.first().map_or(0, |(_, n)| *n);
+            for size in sizes(n, most(product, radix)) {
+                while start >= end {
+                    at += 1;
+                    end += widths[at].1;
+                }
+                let (width, depth) = (widths[at].0, depth(radix, size));
+                if start > 0 || !sets_mask {
+                    bits += u64::from(width) * alike.len as u64;
+                }
+                let lane = width.next_power_of_two().max(16) as usize;
+                total.blocks +=
+                    (alike.planes << depth) as f64 * (1 + (alike.len * lane).div_ceil(128)) as f64;
+                total.trees[depth] += alike.planes;
+                start += size;
+            }
+            total.message_bytes += alike.planes * bits.div_ceil(8);
+        }
+        total
+    }
+}
+
+/// How many digits of a plane have each width, the widest first, of `rings[l]` filters in `Z_2^l`.
+fn widths<'t>(taps: impl Iterator<Item = &'t Tap>, rings: &[usize; 65], radix: u16) -> Vec<(u32, usize)> {
+    let mut counts = [0usize; 65];
+    for tap in taps {
         for (ring, filters) in rings.iter().enumerate().filter(|(_, n)| **n > 0) {
             let top = (ring as u32).saturating_sub(tap.zeros());
             for bit in 0..places(tap, radix).min(top) {
@@ -152,68 +251,4 @@ fn histogram(product: &Product, form: &Form, plane: usize, part: usize) -> Vec<(
         }
     }
     counts.iter().enumerate().rev().filter(|(_, n)| **n > 0).map(|(w, n)| (w as u32, *n)).collect()
-}
-
-/// A group's width (`None` if silent) and depth.
-type Size = (Option<u32>, usize);
-
-/// Calls `f(planes, their groups, their entries)` for all planes, those that are alike at once.
-fn for_each_plane(product: &Product, form: &Form, mut f: impl FnMut(u64, &[Size], usize)) {
-    let parts = product.geometry.groups;
-    // Without shifts all parts are alike.
-    let (parts, each) = if product.channel_shifts.is_empty() { (1, parts) } else { (parts, 1) };
-    let channels = (each * product.geometry.channels_per_group()) as u64;
-    for part in 0..parts {
-        for (plane, &len) in form.planes.iter().enumerate() {
-            let radix = radix(product, form, plane);
-            let histogram = histogram(product, form, plane, part);
-            let n = histogram.iter().map(|(_, n)| n).sum();
-            let mut groups = Vec::new();
-            let (mut at, mut start) = (0, 0);
-            let mut end = histogram.first().map_or(0, |(_, n)| *n);
-            for size in sizes(n, most(product, radix)) {
-                while start >= end {
-                    at += 1;
-                    end += histogram[at].1;
-                }
-                let silent = start == 0 && form.planes_are_inputs();
-                groups.push(((!silent).then_some(histogram[at].0), depth(radix, size)));
-                start += size;
-            }
-            f(channels, &groups, len);
-        }
-    }
-}
-
-/// Bytes from client to server in one inference.
-pub(super) fn message_bytes(product: &Product, form: &Form) -> u64 {
-    let mut bytes = 0;
-    for_each_plane(product, form, |planes, groups, len| {
-        let bits: u64 = groups.iter().filter_map(|g| g.0).map(|w| u64::from(w) * len as u64).sum();
-        bytes += planes * bits.div_ceil(8);
-    });
-    bytes
-}
-
-/// AES blocks of each party in one inference: the leaves' vectors in lanes of 16, 32 or 64 bits.
-pub(super) fn blocks(product: &Product, form: &Form) -> f64 {
-    let mut blocks = 0.0;
-    for_each_plane(product, form, |planes, groups, len| {
-        for (width, depth) in groups {
-            let lane = width.unwrap_or(product.ring).next_power_of_two().max(16) as usize;
-            blocks += (planes << depth) as f64 * (1 + (len * lane).div_ceil(128)) as f64;
-        }
-    });
-    blocks
-}
-
-/// `(depth, how many)` of all trees.
-pub(super) fn trees(product: &Product, form: &Form) -> Vec<(u32, u64)> {
-    let mut counts = [0u64; 11];
-    for_each_plane(product, form, |planes, groups, _| {
-        for (_, depth) in groups {
-            counts[*depth] += planes;
-        }
-    });
-    counts.iter().enumerate().filter(|(_, n)| **n > 0).map(|(d, n)| (d as u32, *n)).collect()
 }

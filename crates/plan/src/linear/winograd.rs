@@ -166,6 +166,16 @@ impl Tiling {
         rows.iter().flat_map(|a| rows.iter().map(move |b| nested(a, b))).collect()
     }
 
+    /// The sums of the negative and of the positive coefficients of a position of `B^T d B`.
+    pub(super) fn plane_sums(&self, position: usize) -> (u64, u64) {
+        let bt = self.tile.matrices().bt;
+        let (a, b) = (bt[position / bt.len()], bt[position % bt.len()]);
+        let products = a.iter().flat_map(|x| b.iter().map(move |y| x * y));
+        products.fold((0, 0), |(negative, positive), c| {
+            (negative + (-c).max(0) as u64, positive + c.max(0) as u64)
+        })
+    }
+
     /// `B^T d B` of every tile, `[position][tile]`.
     pub(super) fn planes_of(&self, channel: &[u64]) -> Vec<u64> {
         let (mat, (rows, cols)) = (self.tile.matrices(), self.grid());

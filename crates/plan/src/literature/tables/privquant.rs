@@ -195,7 +195,7 @@ fn algorithm(algorithm: Algorithm) -> String {
 
 /// Offline and online.
 fn product_bytes(product: &Product, choice: Choice) -> u64 {
-    let mut flows = product.offline(&mut OtMeter::new(choice.flavour));
-    flows.push(product.online());
+    let mut flows = product.offline(choice, &mut OtMeter::new(choice.flavour));
+    flows.extend(product.online(choice).online);
     Meter::new().count(&flows).bytes()
 }
