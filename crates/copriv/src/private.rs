@@ -66,7 +66,7 @@ pub fn evaluate(
 ) -> Result<Evaluation> {
     let model = file::load(folder)?;
     // Images that do not fit are said here, before two processes fail over them.
-    model.graph.quantise_image(&images.interleaved(0), images.side, images.side)?;
+    model.graph.quantise_image(&images.interleaved(0)?, images.side, images.side)?;
     let server = ServerProcess::start(folder)?;
     let mut client = query(&server.address, source, images.len(), terms)?;
     let bar = Bar::new(label, images.len() as u64);
@@ -102,7 +102,7 @@ fn compare(
     let plan = terms.plan(&model.graph, outputs.len() as u32)?;
     let (mut correct, mut integer_correct, mut mismatched) = (0, 0, 0);
     for (i, output) in outputs.iter().enumerate() {
-        let input = model.graph.quantise_image(&images.interleaved(i), images.side, images.side)?;
+        let input = model.graph.quantise_image(&images.interleaved(i)?, images.side, images.side)?;
         let trace = execute::run(model, &input)?;
         let class = execute::argmax(trace.output());
         let (expected, predicted) = match terms.reveal {
@@ -237,7 +237,7 @@ mod tests {
         // A pixel is its own integer.
         graph.preprocess.std = vec![256.0 / 255.0];
         let model = Model::new(graph, Weights::default()).unwrap();
-        let images = Images { channels: 1, side: 2, pixels: vec![1, 9, 3, 4], labels: vec![1] };
+        let images = Images { channels: 1, side: 2, pixels: vec![1, 9, 3, 4].into(), labels: vec![1] };
         let terms = Terms { flavour: Some(copriv_plan::Flavour::Iknp), ..Terms::default() };
         let compared =
             |output: &[i64]| compare(&model, &images, terms, &[output.to_vec()], Report::default()).unwrap();

@@ -1,5 +1,7 @@
-//! Images a second of a whole training step (forward, backward, update; batch 64, 32x32) and peak
-//! memory, with PyTorch (NCHW, as many threads) beside it in the same run.
+//! Images a second of a whole training step (forward, backward, update; batch 64, 32x32), processor
+//! seconds a step and peak memory, with PyTorch (NCHW, as many threads) beside it in the same run.
+//! On a busy machine compare processor seconds; PyTorch's threads spin while they wait for another,
+//! so pin it to one (`COPRIV_BENCH_THREADS=1`, for both).
 //!
 //! PyTorch is looked for in the Python that `COPRIV_PYTHON` names, else in `python3`; without it the
 //! bench says so and goes on. `experiments/bench/torch_bench.py` has the same networks.
@@ -37,6 +39,8 @@ struct Measured {
     parameters: usize,
     /// Median over the steps.
     images_per_second: f64,
+    /// Processor seconds a step, mean over the steps.
+    cpu_seconds: f64,
     peak_mib: f64,
 }
 
@@ -45,7 +49,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     if let Ok(arch) = env::var("COPRIV_BENCH_ARCH") {
         return measure(&arch);
     }
-    let threads = thread::available_parallelism()?.get();
+    let threads = match env::var("COPRIV_BENCH_THREADS") {
+        Ok(threads) => threads.parse()?,
+        Err(_) => thread::available_parallelism()?.get(),
+    };
     let python = env::var("COPRIV_PYTHON").unwrap_or_else(|_| "python3".into());
     let torch = Command::new(&python).args(["-c", "import torch"]).output().is_ok_and(|o| o.status.success());
     if !torch {
@@ -55,19 +62,22 @@ fn main() -> Result<(), Box<dyn Error>> {
     for arch in ARCHS {
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
-            ours.push(run(Command::new(env::current_exe()?).env("COPRIV_BENCH_ARCH", arch))?);
+            let threads = threads.to_string();
+            let mut own = Command::new(env::current_exe()?);
+            ours.push(run(own.env("COPRIV_BENCH_ARCH", arch).env("RAYON_NUM_THREADS", &threads))?);
             if torch {
                 let [warm, timed] = STEPS.map(|n| n.to_string());
-                let threads = threads.to_string();
                 theirs.push(run(Command::new(&python).args([TORCH, arch, &threads, &warm, &timed]))?);
             }
         }
         let params = |by: &str| [("network", json!(arch)), ("by", json!(by)), ("threads", json!(threads))];
         let best = |all: &[Measured]| all.iter().map(|m| m.images_per_second).fold(0.0, f64::max);
+        let cpu = |all: &[Measured]| all.iter().map(|m| m.cpu_seconds).fold(f64::INFINITY, f64::min);
         let peak = |all: &[Measured]| all.iter().map(|m| m.peak_mib).fold(0.0, f64::max);
         for (by, all) in [("copriv", &ours), ("torch", &theirs)] {
             if !all.is_empty() {
                 results.push("training", &params(by), best(all), "images/s");
+                results.push("processor time", &params(by), cpu(all), "s/step");
                 results.push("peak memory", &params(by), peak(all), "MiB");
             }
         }
@@ -78,6 +88,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 );
             }
             results.push("training, ratio", &params("copriv / torch"), best(&ours) / best(&theirs), "x");
+            results.push("processor time, ratio", &params("torch / copriv"), cpu(&theirs) / cpu(&ours), "x");
             results.push("memory, ratio", &params("copriv / torch"), peak(&ours) / peak(&theirs), "x");
         }
     }
@@ -99,9 +110,13 @@ fn measure(arch: &str) -> Result<(), Box<dyn Error>> {
     let start = untrained(arch, &data, 1)?;
     let mut learner = Learner::new(&start, None, &Recipe::default(), &Device::flex())?;
     let indices: Vec<usize> = (0..BATCH).collect();
-    let batch = gather(&data.train, &indices, data.pixels, Augment::NONE, 0);
+    let batch = gather(&data.train, &indices, data.pixels, Augment::NONE, 0)?;
     let mut seconds = Vec::new();
+    let mut cpu = 0.0;
     for step in 0..STEPS[0] + STEPS[1] {
+        if step == STEPS[0] {
+            cpu = cpu_seconds();
+        }
         let began = Instant::now();
         let outcome = learner.step(0.01, &batch);
         let loss: f32 = outcome.loss.into_scalar();
@@ -116,10 +131,20 @@ fn measure(arch: &str) -> Result<(), Box<dyn Error>> {
     let measured = json!({
         "parameters": start.weights.parameters(),
         "images_per_second": BATCH as f64 / seconds[seconds.len() / 2],
+        "cpu_seconds": (cpu_seconds() - cpu) / STEPS[1] as f64,
         "peak_mib": peak_mib(),
     });
     println!("{measured}");
     Ok(())
+}
+
+/// Processor time of this process so far, with that of the system for it; 0 where the system does not
+/// tell.
+fn cpu_seconds() -> f64 {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // Fields 14 and 15, in hundredths; the second is the program's name in parentheses.
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
+    fields.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
 }
 
 /// Peak resident memory of this process; 0 where the system does not tell.
@@ -140,7 +165,7 @@ fn noise() -> Dataset {
     let images = Images {
         channels: 3,
         side: 32,
-        pixels: (0..BATCH * 3 * 32 * 32).map(|_| byte()).collect(),
+        pixels: (0..BATCH * 3 * 32 * 32).map(|_| byte()).collect::<Vec<u8>>().into(),
         labels: (0..BATCH).map(|i| (i % 10) as u16).collect(),
     };
     Dataset {

@@ -121,6 +121,14 @@ impl TrainError {
         Self::Graph { node: node.to_owned(), reason: reason.into() }
     }
 
+    /// For a rectifier with an upper end.
+    pub(crate) fn without_integers(node: &str) -> Self {
+        Self::graph(
+            node,
+            "ReLU6 has no integer form; train on with plain ReLU: copriv train --arch mbv2-wW --weights FILE",
+        )
+    }
+
     pub(crate) fn tensor(tensor: &str, reason: impl Into<String>) -> Self {
         Self::Tensor { tensor: tensor.to_owned(), reason: reason.into() }
     }

@@ -118,6 +118,7 @@ impl Lowering<'_> {
                     b.conv(name, operand(0), spec)?
                 }
                 Op::Relu { .. } => b.relu(name, operand(0))?,
+                Op::Relu6 => return Err(TrainError::without_integers(name)),
                 Op::Add => b.add(name, operand(0), operand(1))?,
                 Op::Subsample(how) => b.subsample(name, operand(0), *how)?,
                 Op::AvgPool { kernel, stride } => b.avg_pool(name, operand(0), *kernel, *stride)?,

@@ -260,7 +260,7 @@ pub fn integer_logits(model: &Model, images: &Images) -> Result<Vec<Vec<i64>>, T
     (0..images.len())
         .into_par_iter()
         .map(|i| {
-            let input = model.graph.quantise_image(&images.interleaved(i), images.side, images.side)?;
+            let input = model.graph.quantise_image(&images.interleaved(i)?, images.side, images.side)?;
             Ok(execute::run(model, &input)?.output().to_vec())
         })
         .collect()

@@ -41,9 +41,10 @@ fn convolutional() -> Graph {
         node("add", Op::Add, &[5, 6]),
         node("mean", Op::AvgPool { kernel: 2, stride: 1 }, &[7]),
         node("max", Op::MaxPool { kernel: 2, stride: 1, pad: 1 }, &[8]),
-        node("last.relu", relu(), &[9]),
-        node("pool", Op::GlobalAvgPool, &[10]),
-        node("logits", Op::Linear { in_features: 6, out_features: 4 }, &[11]),
+        node("six", Op::Relu6, &[9]),
+        node("last.relu", relu(), &[10]),
+        node("pool", Op::GlobalAvgPool, &[11]),
+        node("logits", Op::Linear { in_features: 6, out_features: 4 }, &[12]),
     ];
     Graph { arch: "every-operator".into(), nodes, blocks: vec![] }
 }
@@ -106,7 +107,7 @@ impl Reference {
             let inside = |at: usize, pad: usize, size: usize| at.checked_sub(pad).filter(|&p| p < size);
             let mut y: Vec<f64> = match &node.op {
                 Op::Input { .. } => {
-                    self.images.image(image).iter().map(|&p| f64::from(PIXELS.real(p))).collect()
+                    self.images.image(image).unwrap().iter().map(|&p| f64::from(PIXELS.real(p))).collect()
                 }
                 Op::Conv(conv) => {
                     let weight = weight();
@@ -144,6 +145,10 @@ impl Reference {
                 Op::Relu { .. } => {
                     margin = x.iter().fold(margin, |m, v| m.min(v.abs()));
                     x.iter().map(|v| v.max(0.0)).collect()
+                }
+                Op::Relu6 => {
+                    margin = x.iter().fold(margin, |m, v| m.min(v.abs()).min((v - 6.0).abs()));
+                    x.iter().map(|v| v.clamp(0.0, 6.0)).collect()
                 }
                 Op::Add => x.iter().zip(&values[node.inputs[1]]).map(|(a, b)| a + b).collect(),
                 Op::Subsample(how) => {
@@ -268,7 +273,7 @@ fn attempt(graph: &Graph, images: usize, seed: u64) -> Option<(Checkpoint, Refer
     let images = Images {
         channels,
         side,
-        pixels: (0..images * channels * side * side).map(|_| rng.random()).collect(),
+        pixels: (0..images * channels * side * side).map(|_| rng.random()).collect::<Vec<u8>>().into(),
         labels: (0..images).map(|_| rng.random_range(0..graph.outputs() as u16)).collect(),
     };
     let wide = |a: &Array| a.data.iter().map(|&v| f64::from(v)).collect();
@@ -299,7 +304,8 @@ fn products_are_second_differences_of_the_loss() {
     let (checkpoint, reference) = sample(convolutional(), 3);
     let graph = &checkpoint.graph;
     let images = &reference.images;
-    let inputs: Vec<f32> = images.pixels.iter().map(|&p| PIXELS.real(p)).collect();
+    let inputs: Vec<f32> =
+        (0..images.len()).flat_map(|i| images.image(i).unwrap().to_vec()).map(|p| PIXELS.real(p)).collect();
     let shapes = graph.shapes().unwrap();
     let rounded = requantised(graph);
     let mut rng = ChaCha8Rng::seed_from_u64(1);

@@ -71,7 +71,7 @@ fn random_pixels_and_tight_accumulators_change_nothing() {
     let data = embedded();
     let mut rng = ChaCha8Rng::seed_from_u64(4);
     let mut images = data.validation.sample(100);
-    images.pixels.iter_mut().for_each(|p| *p = rng.random());
+    images.pixels = (0..images.len() * images.image_len()).map(|_| rng.random()).collect::<Vec<u8>>().into();
     let start = pruned("mbv2-tiny", &data, |block| block > 3, 5);
     let config = QuantConfig { tight_accumulators: true, ..QuantConfig::default() };
     let quantised = quantise(&start, &Merge::All, &data, &config);

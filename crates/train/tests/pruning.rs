@@ -20,7 +20,7 @@ fn images(n: usize, rng: &mut ChaCha8Rng) -> Images {
         image.shuffle(rng);
         pixels.extend(image);
     }
-    Images { channels: 1, side: SIDE, pixels, labels: (0..n).map(|i| (i % 2) as _).collect() }
+    Images { channels: 1, side: SIDE, pixels: pixels.into(), labels: (0..n).map(|i| (i % 2) as _).collect() }
 }
 
 fn conv(inputs: usize, outputs: usize) -> Op {

@@ -1,9 +1,11 @@
 //! The loop learns, repeats itself exactly, and refuses what it cannot do.
 
+mod common;
+
 use std::path::Path;
 
-use burn::tensor::{Device, Tensor};
-use copriv_train::data::{self, Dataset};
+use burn::tensor::{Device, Tensor, TensorData};
+use copriv_train::data::{self, Augment, Dataset, gather};
 use copriv_train::net::{Array, BlockState, Gates, Graph, Network, Node, Op, Pass, Weights};
 use copriv_train::{
     ExportConfig, PruneConfig, Recipe, Silent, TrainConfig, TrainError, evaluate, export, prune, train,
@@ -141,4 +143,47 @@ fn a_gate_is_hard_forward_and_soft_backward() {
         // sum_j w_j (max(x_j, 0) - x_j) = 3 + 20
         assert_eq!(of(alpha.grad(&gradients)), [0.0, 23.0]);
     }
+}
+
+#[test]
+fn relu6_cuts_off_at_six_and_has_no_integer_form() {
+    let node = |name: &str, op, inputs| Node { name: name.into(), op, inputs };
+    let graph = Graph {
+        arch: "six".into(),
+        nodes: vec![
+            node("input", Op::Input { shape: [3, 1, 1] }, vec![]),
+            node("relu", Op::Relu6, vec![0]),
+            node("classifier", Op::Linear { in_features: 3, out_features: 1 }, vec![1]),
+        ],
+        blocks: vec![],
+    };
+    let mut weights = Weights::default();
+    weights.insert("classifier.weight", Array::new([1, 3], vec![1.0, 10.0, 100.0]));
+    weights.insert("classifier.bias", Array::new([1], vec![0.0]));
+    let network = Network::new(&graph, &weights, &Device::flex()).unwrap();
+    let x = Tensor::<4>::from_floats([[[[-3.0f32]], [[2.0]], [[9.0]]]], &Device::flex());
+    assert_eq!(network.forward(x, &mut Pass::default()).into_scalar::<f32>(), 620.0);
+
+    // One operator with the norm in front of it, or two if someone looks in between.
+    let data = common::noise(32, 8, 3);
+    let original = common::random_network("mbv2-w0.1-relu6", &data, 4);
+    let network = |device: &Device| Network::new(&original.graph, &original.weights, device).unwrap();
+    let batch = gather(&data.train, &[0, 1, 2, 3, 4, 5, 6, 7], data.pixels, Augment::NONE, 0).unwrap();
+    let device = Device::flex().autodiff();
+    let x = Tensor::<4>::from_data(TensorData::new(batch.inputs, batch.shape), &device) * 8.0;
+    let fused = network(&device).forward(x.clone(), &mut Pass::default());
+    let mut largest = 0f32;
+    let mut tap = |_, y: &Tensor<4>| {
+        if y.dims()[2] > 1 {
+            largest = largest.max(y.clone().max().into_scalar::<f32>());
+        }
+    };
+    let apart = network(&device).forward(x, &mut Pass { tap: Some(&mut tap), ..Pass::default() });
+    let difference = (fused - apart).abs().max().into_scalar::<f32>();
+    assert!(difference < 1e-4, "{difference}");
+    assert!(largest > 6.0, "some norm's output, {largest} at most, is cut off");
+
+    let error = export(&ExportConfig::default(), &original, &data, &mut Silent).map(drop).unwrap_err();
+    assert!(error.to_string().contains("--weights FILE"), "{error}");
+    assert!(copriv_train::fixed_point(&original.graph, 41, 12).is_err());
 }

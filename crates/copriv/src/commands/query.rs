@@ -101,7 +101,7 @@ impl Images {
     fn input(&self, i: usize, graph: &Graph) -> Result<Vec<i64>> {
         let channels = graph.input_type().shape[0];
         Ok(match self {
-            Self::Split(images) => graph.quantise_image(&images.interleaved(i), images.side, images.side)?,
+            Self::Split(images) => graph.quantise_image(&images.interleaved(i)?, images.side, images.side)?,
             Self::Files(files) => {
                 let (path, image) = &files[i];
                 let (width, height) = (image.width() as usize, image.height() as usize);

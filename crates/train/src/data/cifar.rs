@@ -51,13 +51,8 @@ const PIXELS: usize = 3 * SIDE * SIDE;
 
 pub(super) fn load(layout: &Layout, dir: &Path) -> Result<Dataset, TrainError> {
     let folder = dir.join(layout.folder);
-    let mut all = Images { channels: 3, side: SIDE, pixels: Vec::new(), labels: Vec::new() };
-    for file in layout.train {
-        read(layout, &folder.join(file), &mut all)?;
-    }
-    let mut test = Images { channels: 3, side: SIDE, pixels: Vec::new(), labels: Vec::new() };
-    read(layout, &folder.join(layout.test), &mut test)?;
-    let (train, validation) = all.split_validation();
+    let (train, validation) = read(layout, &folder, layout.train)?.split_validation();
+    let test = read(layout, &folder, &[layout.test])?;
     let names = fs::read_to_string(folder.join(layout.names)).unwrap_or_default();
     let mut classes: Vec<String> =
         names.lines().filter(|l| !l.is_empty()).take(layout.classes).map(str::to_owned).collect();
@@ -72,7 +67,20 @@ pub(super) fn load(layout: &Layout, dir: &Path) -> Result<Dataset, TrainError> {
     })
 }
 
-fn read(layout: &Layout, path: &Path, into: &mut Images) -> Result<(), TrainError> {
+fn read(layout: &Layout, folder: &Path, files: &[&str]) -> Result<Images, TrainError> {
+    let (mut pixels, mut labels) = (Vec::new(), Vec::new());
+    for file in files {
+        read_file(layout, &folder.join(file), &mut pixels, &mut labels)?;
+    }
+    Ok(Images { channels: 3, side: SIDE, pixels: pixels.into(), labels })
+}
+
+fn read_file(
+    layout: &Layout,
+    path: &Path,
+    all_pixels: &mut Vec<u8>,
+    all_labels: &mut Vec<u16>,
+) -> Result<(), TrainError> {
     let fail =
         |reason: String| TrainError::Data { name: layout.name.to_owned(), path: path.to_owned(), reason };
     let bytes = fs::read(path).map_err(|e| {
@@ -94,8 +102,8 @@ fn read(layout: &Layout, path: &Path, into: &mut Images) -> Result<(), TrainErro
         if usize::from(label) >= layout.classes {
             return Err(fail(format!("record {i} has label {label}, there are {} classes", layout.classes)));
         }
-        into.labels.push(u16::from(label));
-        into.pixels.extend_from_slice(pixels);
+        all_labels.push(u16::from(label));
+        all_pixels.extend_from_slice(pixels);
     }
     Ok(())
 }
@@ -127,8 +135,8 @@ mod tests {
         let data = load(&CIFAR10, dir.path()).unwrap();
         assert_eq!((data.train.len(), data.validation.len(), data.test.len()), (18, 2, 2));
         assert_eq!(data.test.labels, [9, 4]);
-        assert_eq!(data.test.image(1)[..4], [4, 5, 6, 7]);
-        assert_eq!(data.test.interleaved(1)[..3], [4, 4, 4]);
+        assert_eq!(data.test.image(1).unwrap()[..4], [4, 5, 6, 7]);
+        assert_eq!(data.test.interleaved(1).unwrap()[..3], [4, 4, 4]);
     }
 
     #[test]

@@ -52,7 +52,7 @@ fn mosaic(file: &str, bytes: &[u8]) -> Result<Images, TrainError> {
         }
     }
     let labels = (0..count).map(|i| (i / per_class) as u16).collect();
-    Ok(Images { channels: 1, side: SIDE, pixels, labels })
+    Ok(Images { channels: 1, side: SIDE, pixels: pixels.into(), labels })
 }
 
 #[cfg(test)]
@@ -68,7 +68,7 @@ mod tests {
                 assert_eq!(images.labels.iter().filter(|&&l| usize::from(l) == class).count(), per_class);
             }
         }
-        let first = data.train.image(0);
+        let first = data.train.image(0).unwrap();
         assert!(first[..2 * SIDE].iter().all(|&p| p == 0), "two black rows above the tile");
         assert!(first.iter().any(|&p| p > 128), "the tile itself is there");
     }

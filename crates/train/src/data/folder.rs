@@ -1,15 +1,17 @@
 //! A folder of image files in ImageNet's layout: `train/CLASS/*` and `val/CLASS/*` (or `test`).
 //!
-//! Images are resized so that the shorter side fits, cropped to the middle square, and kept as
-//! bytes. Every tenth training image of the sorted list is the validation split; `val` is the test split.
+//! Images are resized so that the shorter side fits and cropped to the middle square. A data set
+//! that fits is kept as bytes; of a larger one every batch decodes its files, so that a damaged
+//! file is only met then. Every tenth training image of the sorted list is the validation split;
+//! `val` is the test split.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use image::imageops::FilterType;
 use rayon::prelude::*;
 
-use super::{Dataset, Images, PixelScale};
+use super::picture::Picture;
+use super::{Dataset, Images, PixelScale, Pixels};
 use crate::TrainError;
 
 /// Extensions that are read; other files are left alone.
@@ -17,12 +19,13 @@ const EXTENSIONS: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
 /// Names of the test split's folder.
 const TEST: [&str; 2] = ["val", "test"];
 /// Pixels are kept in memory: at most so many bytes.
-const MAX_BYTES: usize = 16 << 30;
+pub(super) const IN_MEMORY: usize = 4 << 30;
 
 /// A file and its label.
 type Labelled = (PathBuf, u16);
 
-pub(super) fn load(name: &str, side: usize, dir: &Path) -> Result<Dataset, TrainError> {
+/// Loads the folder `dir`; into memory if it takes at most `limit` bytes there.
+pub(super) fn load(name: &str, side: usize, dir: &Path, limit: usize) -> Result<Dataset, TrainError> {
     let train = dir.join("train");
     let classes = subfolders(name, &train)?;
     if classes.len() < 2 || classes.len() > usize::from(u16::MAX) {
@@ -44,25 +47,20 @@ pub(super) fn load(name: &str, side: usize, dir: &Path) -> Result<Dataset, Train
     }
     let (train, test) = (files(name, &train, &classes)?, files(name, &test, &classes)?);
     let bytes = (train.len() + test.len()).saturating_mul(3 * side * side);
-    if bytes > MAX_BYTES {
-        return Err(TrainError::data(
-            name,
-            dir,
-            format!(
-                "{:.1} GB of pixels at {side}x{side}, at most {} GB are kept in memory; take a smaller side, such as folder-64",
-                bytes as f64 / 1e9,
-                MAX_BYTES >> 30
-            ),
-        ));
-    }
-    let (train, validation) = decode(name, &train, side)?.split_validation();
+    let resident = bytes <= limit;
+    let images = |files: Vec<Labelled>| -> Result<Images, TrainError> {
+        let (paths, labels): (Vec<PathBuf>, Vec<u16>) = files.into_iter().unzip();
+        let pixels = if resident { decode(&paths, side)?.into() } else { Pixels::Files(paths) };
+        Ok(Images { channels: 3, side, pixels, labels })
+    };
+    let (train, validation) = images(train)?.split_validation();
     Ok(Dataset {
         name: name.to_owned(),
         classes,
         pixels: PixelScale { offset: 128, scale_log2: -6 },
         train,
         validation,
-        test: decode(name, &test, side)?,
+        test: images(test)?,
     })
 }
 
@@ -102,37 +100,15 @@ fn files(name: &str, split: &Path, classes: &[String]) -> Result<Vec<Labelled>, 
     Ok(all)
 }
 
-fn decode(name: &str, files: &[Labelled], side: usize) -> Result<Images, TrainError> {
+/// The middle squares, planes in order.
+fn decode(paths: &[PathBuf], side: usize) -> Result<Vec<u8>, TrainError> {
     let len = 3 * side * side;
-    let mut pixels = vec![0; files.len() * len];
-    pixels.par_chunks_mut(len).zip(files).try_for_each(|(out, (path, _))| {
-        square(path, side, out).map_err(|e| TrainError::data(name, path, e))
-    })?;
-    Ok(Images { channels: 3, side, pixels, labels: files.iter().map(|(_, label)| *label).collect() })
-}
-
-/// The middle square of one image, as planes.
-fn square(path: &Path, side: usize, out: &mut [u8]) -> Result<(), String> {
-    let image = image::open(path).map_err(|e| format!("cannot be decoded ({e})"))?.into_rgb8();
-    let (width, height) = image.dimensions();
-    let scale = side as f64 / f64::from(width.min(height));
-    let scaled = |v: u32| ((f64::from(v) * scale).round() as u32).max(side as u32);
-    let image = if width.min(height) == side as u32 {
-        image
-    } else {
-        image::imageops::resize(&image, scaled(width), scaled(height), FilterType::Triangle)
-    };
-    let (left, top) = ((image.width() - side as u32) / 2, (image.height() - side as u32) / 2);
-    let area = side * side;
-    for y in 0..side {
-        for x in 0..side {
-            let pixel = image.get_pixel(left + x as u32, top + y as u32).0;
-            for (c, value) in pixel.into_iter().enumerate() {
-                out[c * area + y * side + x] = value;
-            }
-        }
-    }
-    Ok(())
+    let mut pixels = vec![0; paths.len() * len];
+    pixels
+        .par_chunks_mut(len)
+        .zip(paths)
+        .try_for_each(|(out, path)| Picture::open(path).map(|p| out.copy_from_slice(&p.middle(side))))?;
+    Ok(pixels)
 }
 
 #[cfg(test)]
@@ -161,22 +137,22 @@ mod tests {
     fn classes_are_folders_and_images_middle_squares() {
         let dir = tempfile::tempdir().unwrap();
         write_all(dir.path());
-        let data = load("folder-8", 8, dir.path()).unwrap();
+        let data = load("folder-8", 8, dir.path(), IN_MEMORY).unwrap();
         assert_eq!(data.classes, ["cat", "dog"]);
         assert_eq!((data.train.len(), data.validation.len(), data.test.len()), (18, 2, 1));
         assert_eq!(data.validation.labels, [0, 1]);
         assert_eq!(data.test.labels, [1]);
-        assert_eq!(data.test.image(0), [[7u8; 64], [8; 64], [9; 64]].concat());
-        assert_eq!(data.train.image(3)[..64], [13; 64]);
+        assert_eq!(data.test.image(0).unwrap()[..], [[7u8; 64], [8; 64], [9; 64]].concat());
+        assert_eq!(data.train.image(3).unwrap()[..64], [13; 64]);
         // Twice the size: bilinear, and the middle keeps its colour.
-        let large = load("folder-16", 16, dir.path()).unwrap();
-        assert_eq!(large.test.image(0)[8 * 16 + 8], 7);
+        let large = load("folder-16", 16, dir.path(), IN_MEMORY).unwrap();
+        assert_eq!(large.test.image(0).unwrap()[8 * 16 + 8], 7);
     }
 
     #[test]
     fn what_is_missing_or_broken_is_named() {
         let dir = tempfile::tempdir().unwrap();
-        let message = || load("folder-8", 8, dir.path()).unwrap_err().to_string();
+        let message = || load("folder-8", 8, dir.path(), IN_MEMORY).unwrap_err().to_string();
         assert!(message().contains("train"), "{}", message());
         write_all(dir.path());
         let broken = dir.path().join("train/dog/05.png");
@@ -187,7 +163,25 @@ mod tests {
         assert!(message().contains("wolf"), "{}", message());
         fs::remove_dir_all(dir.path().join("val")).unwrap();
         assert!(message().contains("test split is missing"), "{}", message());
-        let huge = load("folder-100000", 100_000, dir.path()).unwrap_err().to_string();
-        assert!(huge.contains("missing"), "{huge}");
+    }
+
+    #[test]
+    fn a_folder_larger_than_memory_shows_the_same_images() {
+        let dir = tempfile::tempdir().unwrap();
+        write_all(dir.path());
+        let resident = load("folder-6", 6, dir.path(), IN_MEMORY).unwrap();
+        let decoded = load("folder-6", 6, dir.path(), 1000).unwrap();
+        assert!(matches!(decoded.train.pixels, Pixels::Files(_)), "21 images of 108 bytes are too many");
+        for split in [|d: &Dataset| d.train.clone(), |d: &Dataset| d.validation.sample(1)] {
+            let (a, b) = (split(&resident), split(&decoded));
+            assert_eq!(a.labels, b.labels);
+            for i in 0..a.len() {
+                assert_eq!(a.image(i).unwrap(), b.image(i).unwrap());
+            }
+        }
+        fs::write(dir.path().join("train/dog/01.png"), b"\x89PNG but no more").unwrap();
+        let decoded = load("folder-6", 6, dir.path(), 1000).unwrap();
+        let error = (0..decoded.train.len()).find_map(|i| decoded.train.image(i).err()).unwrap().to_string();
+        assert!(error.contains("01.png") && !error.contains('\n'), "{error}");
     }
 }

@@ -82,7 +82,7 @@ fn split(
         }
     }
     let labels = labels.into_iter().map(u16::from).collect();
-    Ok(Images { channels: 1, side: SIDE, pixels: all, labels })
+    Ok(Images { channels: 1, side: SIDE, pixels: all.into(), labels })
 }
 
 /// The file at `path`, or with `.gz` behind it: where it was found, its dimensions, its bytes.
@@ -166,7 +166,7 @@ mod tests {
         let data = load("mnist", &CLASSES, dir.path()).unwrap();
         assert_eq!((data.train.len(), data.validation.len(), data.test.len()), (9, 1, 1));
         assert_eq!((data.test.labels[0], data.validation.labels[0]), (2, 0));
-        let image = data.train.image(1);
+        let image = data.train.image(1).unwrap();
         assert_eq!(
             [image[15 * 32 + 15], image[15 * 32 + 16], image[16 * 32 + 15], image[16 * 32 + 16]],
             [5, 6, 7, 8]

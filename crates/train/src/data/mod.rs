@@ -1,4 +1,4 @@
-//! Data sets, resident in memory as bytes.
+//! Data sets: resident in memory as bytes, or, a folder too large for that, decoded image by image.
 //!
 //! | name | images | where |
 //! |---|---|---|
@@ -16,6 +16,8 @@ mod embedded;
 mod fetch;
 mod folder;
 mod idx;
+mod images;
+mod picture;
 
 use std::path::Path;
 
@@ -26,6 +28,7 @@ use crate::TrainError;
 
 pub use augment::{Augment, Batch, gather};
 pub use fetch::{Source, check_sums, sources};
+pub use images::{Images, Pixels};
 
 /// The data set that is used when none is named.
 pub const EMBEDDED: &str = "fashion-mini";
@@ -55,19 +58,6 @@ pub struct Dataset {
     pub test: Images,
 }
 
-/// `n` images `[channels, side, side]` of bytes, planes in order, and their labels.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Images {
-    /// Planes of an image: 1 or 3.
-    pub channels: usize,
-    /// Height and width.
-    pub side: usize,
-    /// `n * channels * side * side` bytes.
-    pub pixels: Vec<u8>,
-    /// `n` labels.
-    pub labels: Vec<u16>,
-}
-
 /// `x = (pixel - offset) * 2^scale_log2`: an input that is exact in integers, so that float,
 /// fake-quantised and integer networks see the same numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,11 +79,11 @@ pub fn load(name: &str, dir: &Path) -> Result<Dataset, TrainError> {
         "cifar100" => cifar::load(&cifar::CIFAR100, dir),
         "mnist" => idx::load(name, &DIGITS, dir),
         "fashion-mnist" => idx::load(name, &embedded::CLASSES, dir),
-        "folder" => folder::load(name, FOLDER_SIDE, dir),
+        "folder" => folder::load(name, FOLDER_SIDE, dir, folder::IN_MEMORY),
         _ => {
             let side = name.strip_prefix("folder-").and_then(|side| side.parse().ok());
             match side.filter(|side| (8..=512).contains(side)) {
-                Some(side) => folder::load(name, side, dir),
+                Some(side) => folder::load(name, side, dir, folder::IN_MEMORY),
                 None => Err(TrainError::Dataset { name: name.to_owned(), known: KNOWN.to_owned() }),
             }
         }
@@ -104,59 +94,6 @@ impl Dataset {
     /// Shape of one image, `[channels, height, width]`.
     pub fn shape(&self) -> [usize; 3] {
         [self.train.channels, self.train.side, self.train.side]
-    }
-}
-
-impl Images {
-    /// Number of images.
-    pub fn len(&self) -> usize {
-        self.labels.len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.labels.is_empty()
-    }
-
-    /// Bytes of one image.
-    pub fn image_len(&self) -> usize {
-        self.channels * self.side * self.side
-    }
-
-    /// The bytes of image `i`, planes in order.
-    pub fn image(&self, i: usize) -> &[u8] {
-        &self.pixels[i * self.image_len()..][..self.image_len()]
-    }
-
-    /// Image `i` with interleaved channels, as [`copriv_model::Graph::quantise_image`] takes it.
-    pub fn interleaved(&self, i: usize) -> Vec<u8> {
-        let area = self.side * self.side;
-        let image = self.image(i);
-        (0..area).flat_map(|p| (0..self.channels).map(move |c| image[c * area + p])).collect()
-    }
-
-    /// The images at `indices`, in that order.
-    pub fn select(&self, indices: impl IntoIterator<Item = usize>) -> Self {
-        let mut out = Self { pixels: Vec::new(), labels: Vec::new(), ..*self };
-        for i in indices {
-            out.pixels.extend_from_slice(self.image(i));
-            out.labels.push(self.labels[i]);
-        }
-        out
-    }
-
-    /// Images `i * n / count`: an even sample of a split, whatever its order.
-    pub fn sample(&self, count: usize) -> Self {
-        let count = count.min(self.len());
-        self.select((0..count).map(|i| i * self.len() / count))
-    }
-
-    /// Splits off every tenth image for validation.
-    fn split_validation(self) -> (Self, Self) {
-        let held_out = |i: &usize| i % 10 == 9;
-        let validation = self.select((0..self.len()).filter(held_out));
-        let train = self.select((0..self.len()).filter(|i| !held_out(i)));
-        (train, validation)
     }
 }
 

@@ -47,14 +47,15 @@ pub(super) fn logits_on(
     let fake = quant.map(|spec| Fake::new(&graph, spec, pixels, device)).transpose()?;
     let indices: Vec<_> = (0..images.len()).collect();
     let rows = indices.par_chunks(BATCH).map(|chunk| {
-        let batch = gather(images, chunk, pixels, Augment::NONE, 0);
+        let batch = gather(images, chunk, pixels, Augment::NONE, 0)?;
         let x = Tensor::from_data(TensorData::new(batch.inputs, batch.shape), device);
         let logits = network.forward(x, &mut Pass { fake: fake.as_ref(), ..Pass::default() });
         let classes = logits.dims()[1];
         let flat = logits.into_data().convert::<f32>().try_into_vec::<f32>().unwrap_or_default();
-        flat.chunks_exact(classes).map(<[f32]>::to_vec).collect::<Vec<_>>()
+        Ok(flat.chunks_exact(classes).map(<[f32]>::to_vec).collect())
     });
-    Ok(rows.flatten_iter().collect())
+    let rows: Vec<Vec<Vec<f32>>> = rows.collect::<Result<_, TrainError>>()?;
+    Ok(rows.into_iter().flatten().collect())
 }
 
 /// Index of the largest logit; the smallest index wins a tie, as in the integer model.

@@ -101,7 +101,12 @@ pub(crate) fn fit(
         let diverged =
             |loss: f64| TrainError::Diverged { stage: job.label.to_owned(), epoch: epoch + 1, loss };
         let order = order(images, job.seed, epoch);
-        for (i, indices) in order.chunks(recipe.batch).enumerate().skip(state.position.step) {
+        let batch_of = |indices: &[usize]| {
+            gather(&data.train, indices, data.pixels, recipe.augment, epoch_seed(job.seed, epoch))
+        };
+        let mut chunks = order.chunks(recipe.batch).enumerate().skip(state.position.step).peekable();
+        let mut ready = None;
+        while let Some((i, indices)) = chunks.next() {
             let interrupted = progress.interrupted();
             if interrupted || kept_at.elapsed() > KEEP_EVERY {
                 state.position.seconds = seconds();
@@ -112,9 +117,10 @@ pub(crate) fn fit(
                 progress.finish();
                 return Err(TrainError::Interrupted { stage: job.label, epoch: epoch + 1 });
             }
-            let batch =
-                gather(&data.train, indices, data.pixels, recipe.augment, epoch_seed(job.seed, epoch));
+            let batch = ready.take().map_or_else(|| batch_of(indices), Ok)?;
             let outcome = learner.gated_step(rates.at(epoch * steps + i), &batch, job.gates.as_deref_mut());
+            // A GPU still computes while the next batch is made; reading the loss waits for it.
+            ready = chunks.peek().map(|(_, indices)| batch_of(indices)).transpose()?;
             let loss = f64::from(outcome.loss.into_scalar::<f32>());
             if !loss.is_finite() {
                 return Err(diverged(loss));

@@ -95,6 +95,11 @@ impl Pass<'_> {
                     let open = x.value.clone().inner().greater_elem(0.0).float();
                     x.map(|t| t * open.clone())
                 }
+                Op::Relu6 => {
+                    let v = x.value.clone().inner();
+                    let open = v.clone().greater_elem(0.0).float() * v.lower_elem(6.0).float();
+                    Dual { value: x.value.clamp(0.0, 6.0), tangent: x.tangent.map(|t| t * open) }
+                }
                 Op::Add => x.plus(values[node.inputs[1]].clone()),
                 Op::Subsample(how) => x.map(|t| subsample(t, *how)),
                 Op::AvgPool { kernel, stride } => {

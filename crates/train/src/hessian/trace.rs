@@ -191,7 +191,7 @@ fn quadratic_forms(
                     &own
                 }
             };
-            let batch = gather(images, chunk, checkpoint.pixels, Augment::NONE, 0);
+            let batch = gather(images, chunk, checkpoint.pixels, Augment::NONE, 0)?;
             let labels: Vec<u16> = chunk.iter().map(|&i| images.labels[i]).collect();
             let product = product(graph, weights, (batch.inputs, batch.shape), &labels, of, direction)?;
             let dot = |(id, hv): (NodeId, Vec<f32>)| {

@@ -49,6 +49,8 @@ pub enum Op {
         /// Index of the block that shares the gate.
         gate: Option<usize>,
     },
+    /// `clamp(x, 0, 6)`: to evaluate and to train on from; it has no integer form.
+    Relu6,
     /// A residual connection.
     Add,
     /// Every `stride`-th pixel, between channels of zeros: an option-A shortcut.
@@ -226,7 +228,8 @@ impl Graph {
     /// An invalid graph, here and below.
     pub fn relu_count(&self) -> Result<usize, TrainError> {
         let shapes = self.shapes()?;
-        let relus = self.nodes.iter().zip(&shapes).filter(|(n, _)| matches!(n.op, Op::Relu { .. }));
+        let relus =
+            self.nodes.iter().zip(&shapes).filter(|(n, _)| matches!(n.op, Op::Relu { .. } | Op::Relu6));
         Ok(relus.map(|(_, s)| s.iter().product::<usize>()).sum())
     }
 
@@ -261,7 +264,7 @@ impl Node {
             Op::Input { shape } if shape.contains(&0) => fail(format!("shape {shape:?} has no element")),
             Op::Input { shape } => Ok(*shape),
             Op::Conv(conv) => conv.output_shape(x).map_err(|reason| TrainError::graph(&self.name, reason)),
-            Op::Relu { .. } => Ok(x),
+            Op::Relu { .. } | Op::Relu6 => Ok(x),
             Op::Add if x != shapes[self.inputs[1]] => {
                 fail(format!("adds {:?} to {x:?}", shapes[self.inputs[1]]))
             }

@@ -41,8 +41,8 @@ struct Layout {
     slots: Vec<Slot>,
     /// The last user of each value.
     last_use: Vec<NodeId>,
-    /// Convolutions with norm whose only user is a rectifier.
-    rectified: Vec<bool>,
+    /// Of convolutions with norm whose only user is a rectifier: where it cuts off.
+    rectified: Vec<Option<f32>>,
 }
 
 /// What a parameter is.
@@ -133,11 +133,11 @@ impl Network {
                 users[input] += 1;
             }
         }
-        let mut rectified = vec![false; graph.nodes.len()];
-        for node in graph.nodes.iter().filter(|n| matches!(n.op, Op::Relu { .. })) {
-            let input = node.inputs[0];
+        let mut rectified = vec![None; graph.nodes.len()];
+        for node in &graph.nodes {
+            let Some((high, &input)) = cut_off(&node.op).zip(node.inputs.first()) else { continue };
             let normed = matches!(&graph.nodes[input].op, Op::Conv(conv) if conv.norm);
-            rectified[input] = normed && users[input] == 1;
+            rectified[input] = (normed && users[input] == 1).then_some(high);
         }
         let layout = Layout { graph: graph.clone(), specs, norms, slots, last_use, rectified };
         let mut network = Self { parameters: Vec::new(), statistics: Vec::new(), layout: Arc::new(layout) };
@@ -269,14 +269,16 @@ impl Network {
             let y = match &node.op {
                 Op::Input { .. } => x,
                 Op::Conv(conv) => {
-                    let rectifier = (fuse && rectified[id]).then_some(f32::INFINITY);
+                    let rectifier = rectified[id].filter(|_| fuse);
                     self.conv(id, conv, &slots[id], x, rectifier, pass)
                 }
                 Op::Relu { gate } => match (gate, pass.gates) {
                     (Some(block), Some(gates)) => gates.apply(*block, x),
-                    _ if fake.is_some() || fuse && rectified[node.inputs[0]] => x,
+                    _ if fake.is_some() || fuse && rectified[node.inputs[0]].is_some() => x,
                     _ => kernel::rectify(x, f32::INFINITY),
                 },
+                Op::Relu6 if fuse && rectified[node.inputs[0]].is_some() => x,
+                Op::Relu6 => kernel::rectify(x, 6.0),
                 Op::Add => x + take(&mut values, node.inputs[1]),
                 Op::Subsample(how) => pool::subsample(x, *how),
                 Op::AvgPool { kernel, stride } => pool::mean(x, *kernel, *stride),
@@ -348,6 +350,15 @@ impl Network {
         let (y, statistics) = kernel::batch_norm(y, gamma, beta, NORM_EPSILON, rectifier);
         pass.statistics.push(statistics);
         y
+    }
+}
+
+/// The largest output of a rectifier.
+fn cut_off(op: &Op) -> Option<f32> {
+    match op {
+        Op::Relu { .. } => Some(f32::INFINITY),
+        Op::Relu6 => Some(6.0),
+        _ => None,
     }
 }
 

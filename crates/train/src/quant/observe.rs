@@ -223,7 +223,7 @@ fn observe(
     let mut seen: BTreeMap<NodeId, Vec<f32>> = BTreeMap::new();
     let indices: Vec<_> = (0..images.len()).collect();
     for chunk in indices.chunks(BATCH) {
-        let batch = gather(images, chunk, pixels, Augment::NONE, 0);
+        let batch = gather(images, chunk, pixels, Augment::NONE, 0)?;
         let x = Tensor::<4>::from_data(TensorData::new(batch.inputs, batch.shape), &device);
         let mut tap = |id: NodeId, value: &Tensor<4>| {
             if requantised[id] {

@@ -257,9 +257,12 @@ pub(crate) fn accumulator_scale(
     Ok(match &node.op {
         Op::Input { .. } => pixels.scale_log2,
         Op::Conv(_) | Op::Linear { .. } => operand(0) + spec.layer(&node.name)?.finest(),
-        Op::Relu { .. } | Op::Subsample(_) | Op::AvgPool { .. } | Op::MaxPool { .. } | Op::GlobalAvgPool => {
-            operand(0)
-        }
+        Op::Relu { .. }
+        | Op::Relu6
+        | Op::Subsample(_)
+        | Op::AvgPool { .. }
+        | Op::MaxPool { .. }
+        | Op::GlobalAvgPool => operand(0),
         Op::Add => operand(0).min(operand(1)),
     })
 }

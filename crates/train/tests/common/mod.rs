@@ -11,7 +11,7 @@ pub fn noise(side: usize, n: usize, seed: u64) -> Dataset {
     let mut images = |n: usize| Images {
         channels: 3,
         side,
-        pixels: (0..n * 3 * side * side).map(|_| rng.random()).collect(),
+        pixels: (0..n * 3 * side * side).map(|_| rng.random()).collect::<Vec<u8>>().into(),
         labels: vec![0; n],
     };
     Dataset {

@@ -9,7 +9,8 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use self::operations::Operation;
-use self::regions::{Rectangle, share};
+pub(super) use self::regions::Rectangle;
+use self::regions::share;
 use super::{Images, PixelScale};
 use crate::TrainError;
 
@@ -17,6 +18,9 @@ use crate::TrainError;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Augment {
+    /// A random part of the image, of at least this share of its area, resized to the whole
+    /// (Szegedy et al., 2015); 0 is none.
+    pub resized_crop: f64,
     /// Shift by up to so many pixels each way; what enters is pixel value 0.
     pub crop: usize,
     /// Mirror every second image.
@@ -41,8 +45,16 @@ impl Default for Augment {
 
 impl Augment {
     /// No change.
-    pub const NONE: Self =
-        Self { crop: 0, flip: false, rand_augment: 0, magnitude: 9.0, erase: 0.0, mixup: 0.0, cutmix: 0.0 };
+    pub const NONE: Self = Self {
+        resized_crop: 0.0,
+        crop: 0,
+        flip: false,
+        rand_augment: 0,
+        magnitude: 9.0,
+        erase: 0.0,
+        mixup: 0.0,
+        cutmix: 0.0,
+    };
 
     /// Checks the ranges.
     ///
@@ -50,6 +62,7 @@ impl Augment {
     /// The first setting outside its range.
     pub fn check(&self) -> Result<(), TrainError> {
         for (name, value, limit) in [
+            ("resized_crop", self.resized_crop, 1.0),
             ("magnitude", self.magnitude, 10.0),
             ("erase", self.erase, 1.0),
             ("mixup", self.mixup, f64::MAX),
@@ -94,25 +107,34 @@ impl Batch {
 /// The images at `indices` as a batch. Image `i` is changed by a generator that depends on
 /// `seed` and `i` alone, and its partner is drawn from the whole split: so the result does not depend on
 /// batch borders, order or threads, and a resumed run sees what the first would have seen.
-pub fn gather(images: &Images, indices: &[usize], scale: PixelScale, augment: Augment, seed: u64) -> Batch {
+///
+/// # Errors
+/// An image file that cannot be decoded.
+pub fn gather(
+    images: &Images,
+    indices: &[usize],
+    scale: PixelScale,
+    augment: Augment,
+    seed: u64,
+) -> Result<Batch, TrainError> {
     let len = images.image_len();
     let mut inputs = vec![0f32; indices.len() * len];
-    let mixed: Vec<(i32, f32)> = inputs
+    let mixed = inputs
         .par_chunks_mut(len)
         .zip(indices)
         .map(|(out, &i)| {
-            changed(images, i, scale, augment, seed, out);
+            changed(images, i, scale, augment, seed, out)?;
             mix(images, i, scale, augment, seed, out)
         })
-        .collect();
+        .collect::<Result<Vec<(i32, f32)>, TrainError>>()?;
     let (partners, shares) = mixed.into_iter().unzip();
-    Batch {
+    Ok(Batch {
         shape: [indices.len(), images.channels, images.side, images.side],
         inputs,
         labels: indices.iter().map(|&i| i32::from(images.labels[i])).collect(),
         partners,
         shares,
-    }
+    })
 }
 
 /// Separates the streams of an image's own changes and of its mixture.
@@ -123,10 +145,24 @@ fn generator(seed: u64, i: usize) -> ChaCha8Rng {
 }
 
 /// Image `i`, changed but not mixed.
-fn changed(images: &Images, i: usize, scale: PixelScale, augment: Augment, seed: u64, out: &mut [f32]) {
+fn changed(
+    images: &Images,
+    i: usize,
+    scale: PixelScale,
+    augment: Augment,
+    seed: u64,
+    out: &mut [f32],
+) -> Result<(), TrainError> {
     let side = images.side;
     let mut rng = generator(seed, i);
-    let mut pixels = moved(images.image(i), side, augment, &mut rng);
+    let image = if augment.resized_crop > 0.0 {
+        let picture = images.picture(i)?;
+        let part = Rectangle::to_resize(&mut rng, picture.size(), augment.resized_crop);
+        picture.part(part, side).into()
+    } else {
+        images.image(i)?
+    };
+    let mut pixels = moved(&image, side, augment, &mut rng);
     for _ in 0..augment.rand_augment {
         Operation::draw(&mut rng, augment.magnitude, side).apply(&mut pixels, side);
     }
@@ -139,6 +175,7 @@ fn changed(images: &Images, i: usize, scale: PixelScale, augment: Augment, seed:
             hole.rows(side).for_each(|row| plane[row].fill(0.0));
         }
     }
+    Ok(())
 }
 
 /// A random crop and, perhaps, its mirror image.
@@ -172,10 +209,10 @@ fn mix(
     augment: Augment,
     seed: u64,
     out: &mut [f32],
-) -> (i32, f32) {
+) -> Result<(i32, f32), TrainError> {
     let own = (i32::from(images.labels[i]), 1.0);
     let paste = match (augment.mixup > 0.0, augment.cutmix > 0.0) {
-        (false, false) => return own,
+        (false, false) => return Ok(own),
         (mixup, cutmix) => {
             let either: bool = generator(seed ^ MIXTURE ^ 1, i).random();
             cutmix && (!mixup || either)
@@ -185,11 +222,11 @@ fn mix(
     let partner = rng.random_range(0..images.len());
     let label = i32::from(images.labels[partner]);
     let mut other = vec![0f32; out.len()];
-    changed(images, partner, scale, augment, seed, &mut other);
+    changed(images, partner, scale, augment, seed, &mut other)?;
     if !paste {
         let share = share(&mut rng, augment.mixup) as f32;
         out.iter_mut().zip(&other).for_each(|(v, o)| *v = share * *v + (1.0 - share) * o);
-        return (label, share);
+        return Ok((label, share));
     }
     let side = images.side;
     let share = share(&mut rng, augment.cutmix);
@@ -198,7 +235,7 @@ fn mix(
     for (plane, other) in out.chunks_exact_mut(side * side).zip(other.chunks_exact(side * side)) {
         hole.rows(side).for_each(|row| plane[row.clone()].copy_from_slice(&other[row]));
     }
-    (label, 1.0 - hole.area() as f32 / (side * side) as f32)
+    Ok((label, 1.0 - hole.area() as f32 / (side * side) as f32))
 }
 
 #[cfg(test)]
@@ -206,14 +243,19 @@ mod tests {
     use super::*;
 
     fn images() -> Images {
-        Images { channels: 1, side: 4, pixels: (1..=64).collect(), labels: vec![0, 1, 2, 3] }
+        Images {
+            channels: 1,
+            side: 4,
+            pixels: (1..=64).collect::<Vec<u8>>().into(),
+            labels: vec![0, 1, 2, 3],
+        }
     }
 
     const SCALE: PixelScale = PixelScale { offset: 0, scale_log2: 0 };
 
     #[test]
     fn without_augmentation_pixels_pass_unchanged() {
-        let batch = gather(&images(), &[2, 0], SCALE, Augment::NONE, 7);
+        let batch = gather(&images(), &[2, 0], SCALE, Augment::NONE, 7).unwrap();
         let expected: Vec<f32> = (33..=48).chain(1..=16).map(|p| p as f32).collect();
         assert_eq!(batch.inputs, expected);
         assert_eq!(batch.labels, [2, 0]);
@@ -225,7 +267,7 @@ mod tests {
         let augment = Augment { crop: 1, flip: true, ..Augment::NONE };
         let mut seen = std::collections::HashSet::new();
         for seed in 0..200 {
-            let got = gather(&images, &[1], SCALE, augment, seed).inputs;
+            let got = gather(&images, &[1], SCALE, augment, seed).unwrap().inputs;
             let candidates = (-1..=1isize).flat_map(|dy| (-1..=1isize).map(move |dx| (dy, dx)));
             let found = candidates.flat_map(|s| [(s, false), (s, true)]).find(|&((dy, dx), mirror)| {
                 (0..16isize).all(|p| {
@@ -244,14 +286,14 @@ mod tests {
     #[test]
     fn an_image_does_not_depend_on_its_batch() {
         let augment = Augment::default();
-        let together = gather(&images(), &[0, 3], SCALE, augment, 5);
-        let alone = gather(&images(), &[3], SCALE, augment, 5);
+        let together = gather(&images(), &[0, 3], SCALE, augment, 5).unwrap();
+        let alone = gather(&images(), &[3], SCALE, augment, 5).unwrap();
         assert_eq!(together.inputs[16..], alone.inputs);
     }
 
     /// With 4x4 images of one value each, every input tells from which images it was made.
     fn flat(n: usize) -> Images {
-        let pixels = (0..n).flat_map(|i| [10 * i as u8; 16]).collect();
+        let pixels = (0..n).flat_map(|i| [10 * i as u8; 16]).collect::<Vec<u8>>().into();
         Images { channels: 1, side: 4, pixels, labels: (0..n as u16).collect() }
     }
 
@@ -263,7 +305,7 @@ mod tests {
         for (mixup, cutmix) in [(0.4, 0.0), (0.0, 1.0), (1.0, 1.0)] {
             let augment = Augment { mixup, cutmix, ..Augment::NONE };
             for seed in 0..20 {
-                let batch = gather(&images, &indices, SCALE, augment, seed);
+                let batch = gather(&images, &indices, SCALE, augment, seed).unwrap();
                 let targets = batch.targets(10, 0.1);
                 for (i, input) in batch.inputs.chunks_exact(16).enumerate() {
                     let (own, other) = (10.0 * i as f32, 10.0 * batch.partners[i] as f32);
@@ -284,10 +326,11 @@ mod tests {
 
     #[test]
     fn erasing_leaves_one_hole_of_zeros() {
-        let images = Images { channels: 3, side: 32, pixels: vec![200; 3 * 1024 * 50], labels: vec![0; 50] };
+        let images =
+            Images { channels: 3, side: 32, pixels: vec![200; 3 * 1024 * 50].into(), labels: vec![0; 50] };
         let augment = Augment { erase: 0.5, ..Augment::NONE };
         let indices: Vec<usize> = (0..50).collect();
-        let batch = gather(&images, &indices, SCALE, augment, 4);
+        let batch = gather(&images, &indices, SCALE, augment, 4).unwrap();
         let holes: Vec<usize> = batch
             .inputs
             .chunks_exact(3 * 1024)
@@ -302,6 +345,7 @@ mod tests {
     #[test]
     fn everything_at_once_depends_on_seed_and_index_alone() {
         let augment = Augment {
+            resized_crop: 0.3,
             crop: 1,
             flip: true,
             rand_augment: 2,
@@ -310,12 +354,12 @@ mod tests {
             mixup: 0.3,
             cutmix: 1.0,
         };
-        let all = gather(&images(), &[0, 1, 2, 3], SCALE, augment, 9);
+        let all = gather(&images(), &[0, 1, 2, 3], SCALE, augment, 9).unwrap();
         for i in 0..4 {
-            let one = gather(&images(), &[i], SCALE, augment, 9);
+            let one = gather(&images(), &[i], SCALE, augment, 9).unwrap();
             assert_eq!(all.inputs[i * 16..][..16], one.inputs);
             assert_eq!((all.partners[i], all.shares[i]), (one.partners[0], one.shares[0]));
         }
-        assert_ne!(gather(&images(), &[0, 1, 2, 3], SCALE, augment, 10).inputs, all.inputs);
+        assert_ne!(gather(&images(), &[0, 1, 2, 3], SCALE, augment, 10).unwrap().inputs, all.inputs);
     }
 }

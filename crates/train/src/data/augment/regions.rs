@@ -5,7 +5,7 @@ use rand_distr::{Beta, Distribution};
 
 /// Part of an image: rows `top..bottom`, columns `left..right`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Rectangle {
+pub(in crate::data) struct Rectangle {
     pub top: usize,
     pub bottom: usize,
     pub left: usize,
@@ -16,6 +16,8 @@ pub(super) struct Rectangle {
 const AREA: (f64, f64) = (0.02, 1.0 / 3.0);
 /// Height over width; its logarithm is uniform.
 const ASPECT: (f64, f64) = (0.3, 3.3);
+/// Height over width of a part that is resized, likewise.
+const MILD_ASPECT: (f64, f64) = (3.0 / 4.0, 4.0 / 3.0);
 /// Draws until one fits.
 const ATTEMPTS: usize = 10;
 
@@ -39,6 +41,40 @@ impl Rectangle {
         let at = |u: f64, room: usize| (u * (room + 1) as f64) as usize;
         let (top, left) = (at(row, side - height), at(column, side - width));
         Some(Self { top, bottom: top + height, left, right: left + width })
+    }
+
+    /// For a random resized crop (Szegedy et al., 2015) of an image of `[height, width]`, with
+    /// torchvision's parameters: at least the share `least` of its area. If no draw fits, the middle
+    /// of the image, as much of it as the aspect allows.
+    pub fn to_resize(rng: &mut impl Rng, size: [usize; 2], least: f64) -> Self {
+        let draw = |_| Self::part_from_draws(size, least, [(); 4].map(|()| rng.random()));
+        (0..ATTEMPTS).find_map(draw).unwrap_or_else(|| Self::middle(size))
+    }
+
+    /// From four numbers of `0..1`: area, aspect, row, column.
+    fn part_from_draws(
+        [height, width]: [usize; 2],
+        least: f64,
+        [area, aspect, row, column]: [f64; 4],
+    ) -> Option<Self> {
+        let between = |(lo, hi): (f64, f64), u: f64| lo + (hi - lo) * u;
+        let area = between((least, 1.0), area) * (height * width) as f64;
+        let aspect = between((MILD_ASPECT.0.ln(), MILD_ASPECT.1.ln()), aspect).exp();
+        let h = (area * aspect).sqrt().round() as usize;
+        let w = (area / aspect).sqrt().round() as usize;
+        if h == 0 || w == 0 || h > height || w > width {
+            return None;
+        }
+        let at = |u: f64, room: usize| (u * (room + 1) as f64) as usize;
+        let (top, left) = (at(row, height - h), at(column, width - w));
+        Some(Self { top, bottom: top + h, left, right: left + w })
+    }
+
+    fn middle([height, width]: [usize; 2]) -> Self {
+        let limit = |own: usize, other: usize| ((other as f64 * MILD_ASPECT.1).round() as usize).min(own);
+        let (h, w) = (limit(height, width), limit(width, height));
+        let (top, left) = ((height - h) / 2, (width - w) / 2);
+        Self { top, bottom: top + h, left, right: left + w }
     }
 
     /// For CutMix (Yun et al., 2019, appendix A): a box around `(row, column)` that covers `1 - share` of
@@ -79,7 +115,12 @@ mod tests {
     struct Vectors {
         erase: Vec<(usize, [f64; 4], Option<[usize; 4]>)>,
         paste: Vec<(usize, f64, [usize; 2], [usize; 4])>,
+        resize: Vec<Part>,
+        middle: Vec<([usize; 2], [usize; 4])>,
     }
+
+    /// Size, least share, draws, corners.
+    type Part = ([usize; 2], f64, [f64; 4], Option<[usize; 4]>);
 
     fn corners(r: Rectangle) -> [usize; 4] {
         [r.top, r.bottom, r.left, r.right]
@@ -95,6 +136,17 @@ mod tests {
         }
         for (side, share, centre, expected) in vectors.paste {
             assert_eq!(corners(Rectangle::to_paste(side, share, centre)), expected, "{share} {centre:?}");
+        }
+        assert!(vectors.resize.iter().any(|(.., r)| r.is_none()));
+        for (size, least, draws, expected) in vectors.resize {
+            assert_eq!(
+                Rectangle::part_from_draws(size, least, draws).map(corners),
+                expected,
+                "{size:?} {draws:?}"
+            );
+        }
+        for (size, expected) in vectors.middle {
+            assert_eq!(corners(Rectangle::middle(size)), expected, "{size:?}");
         }
     }
 

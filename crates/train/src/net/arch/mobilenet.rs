@@ -1,7 +1,7 @@
 //! MobileNetV2 (Sandler et al., 2018), and the demo's network of the same blocks.
 
 use super::builder::Builder;
-use crate::net::graph::Op;
+use crate::net::graph::{Graph, Op};
 
 /// Blocks of one shape: expansion, output channels, repetitions, stride of the first.
 struct Stage(usize, usize, usize, usize);
@@ -28,6 +28,13 @@ pub(super) fn v2(b: &mut Builder, width: f64, small: bool) {
         stage(b, expansion, scale(channels), repeat, stride);
     }
     b.conv_relu("head", scale(1280).max(1280), 1, 1, None);
+}
+
+/// Every rectifier becomes ReLU6.
+pub(super) fn cut_off(graph: &mut Graph) {
+    for node in graph.nodes.iter_mut().filter(|n| matches!(n.op, Op::Relu { .. })) {
+        node.op = Op::Relu6;
+    }
 }
 
 pub(super) fn tiny(b: &mut Builder) {

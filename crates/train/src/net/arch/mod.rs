@@ -20,6 +20,7 @@ const SMALL: usize = 64;
 ///
 /// * `mbv2-wW`: MobileNetV2 (Sandler et al., 2018) at width `W`, 0.1 to 2.0, with plain ReLU
 ///   instead of ReLU6. Small images: stem of stride 1, strides 1, 1, 2, 2, 1, 2, 1.
+/// * `mbv2-wW-relu6`: the original, for torchvision's weights: to evaluate and to distil from.
 /// * `mbv2-tiny`: six inverted residual blocks of 16 and 32 channels, for the demo. Expansion 6 as in the
 ///   paper: a dense 3x3 kernel then has fewer weights than the block it replaces.
 /// * `resnet20`, `resnet32`, `resnet44`, `resnet56` (He et al., 2016, section 4.2): 16, 32, 64
@@ -34,6 +35,8 @@ pub enum Arch {
     MobileNetV2 {
         /// Multiplier of every channel count.
         width: f64,
+        /// ReLU6 as in the paper: no integer form.
+        relu6: bool,
     },
     /// The demo's network.
     Tiny,
@@ -65,11 +68,13 @@ impl Arch {
     /// # Errors
     /// An unknown name; the message lists the known ones.
     pub fn parse(name: &str) -> Result<Self, TrainError> {
-        let unknown = || TrainError::Arch {
+        let unknown = || {
+            TrainError::Arch {
             name: name.to_owned(),
-            known: "mbv2-tiny, mbv2-wW with a width W of 0.1 to 2.0 such as mbv2-w0.75, resnet18, resnet50, \
+            known: "mbv2-tiny, mbv2-wW with a width W of 0.1 to 2.0 such as mbv2-w0.75 (mbv2-w1-relu6 for torchvision's), resnet18, resnet50, \
                     resnet20, -32, -44, -56 (resnet32a has shortcuts of option A) and minionn"
                 .to_owned(),
+        }
         };
         let small = |layers: &str| -> Option<Self> {
             let (layers, option_a) = layers.strip_suffix('a').map_or((layers, false), |l| (l, true));
@@ -83,8 +88,9 @@ impl Arch {
             Some(Self::ResNet(Depth::Small { blocks, option_a }))
         };
         let wide = |width: &str| {
+            let (width, relu6) = width.strip_suffix("-relu6").map_or((width, false), |w| (w, true));
             let width: f64 = width.parse().ok()?;
-            (0.1..=2.0).contains(&width).then_some(Self::MobileNetV2 { width })
+            (0.1..=2.0).contains(&width).then_some(Self::MobileNetV2 { width, relu6 })
         };
         let arch = match name {
             "mbv2-tiny" => Some(Self::Tiny),
@@ -107,7 +113,14 @@ impl Arch {
         let mut b = Builder::new(self.to_string(), input);
         let small = input[1].max(input[2]) <= SMALL;
         match self {
-            Self::MobileNetV2 { width } => mobilenet::v2(&mut b, *width, small),
+            Self::MobileNetV2 { width, relu6 } => {
+                mobilenet::v2(&mut b, *width, small);
+                let mut graph = b.classifier(classes)?;
+                if *relu6 {
+                    mobilenet::cut_off(&mut graph);
+                }
+                return Ok(graph);
+            }
             Self::Tiny => mobilenet::tiny(&mut b),
             Self::ResNet(depth) => resnet::build(&mut b, *depth, small),
             Self::MiniOnn => {
@@ -122,7 +135,9 @@ impl Arch {
 impl fmt::Display for Arch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::MobileNetV2 { width } => write!(f, "mbv2-w{width}"),
+            Self::MobileNetV2 { width, relu6 } => {
+                write!(f, "mbv2-w{width}{}", if *relu6 { "-relu6" } else { "" })
+            }
             Self::Tiny => f.write_str("mbv2-tiny"),
             Self::ResNet(Depth::Small { blocks, option_a }) => {
                 write!(f, "resnet{}{}", 6 * blocks + 2, if *option_a { "a" } else { "" })
@@ -157,6 +172,7 @@ mod tests {
     fn sizes_are_the_published_ones() {
         for (name, side, classes, parameters, mega_macs) in [
             ("mbv2-w1", 224, 1000, 3_504_872, 300.8),
+            ("mbv2-w1-relu6", 224, 1000, 3_504_872, 300.8),
             ("resnet18", 224, 1000, 11_689_512, 1814.1),
             ("resnet50", 224, 1000, 25_557_032, 4089.2),
             ("mbv2-w0.75", 32, 10, 1_368_234, 59.3),
