@@ -107,6 +107,7 @@ fn measure(
         Algorithm::Winograd(Tile::F2) => "F2",
         Algorithm::Winograd(Tile::F4) => "F4",
         Algorithm::Winograd(Tile::F2Stride2) => "F2 stride 2",
+        Algorithm::ElementWise(_) => "element-wise",
     };
     let params: Vec<(&str, Value)> = vec![
         ("h", h.into()),

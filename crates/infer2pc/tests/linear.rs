@@ -110,7 +110,7 @@ prop_compose! {
             width: width.max(kernel.saturating_sub(2 * pad)),
             filters: groups * filters, kernel, stride, pad, groups,
         };
-        let candidates = Algorithm::candidates(&geometry);
+        let candidates = [Algorithm::candidates(&geometry), Algorithm::element_wise(&geometry)].concat();
         let algorithm = candidates[rng.random_range(0..candidates.len())];
         let channel_shifts =
             if shifted { (0..groups * filters).map(|_| rng.random_range(0..4)).collect() } else { vec![] };
@@ -128,6 +128,44 @@ proptest! {
     fn every_method_and_algorithm_is_exact_and_priced((layer, seed) in layers()) {
         let choices = [Flavour::Iknp.into(), Flavour::SoftSpoken4.into(), LITERATURE];
         check(&layer, choices[seed as usize % 3], seed);
+    }
+}
+
+/// CoPriv, table 2: `n C K T b(1)` for element-wise products, `n C K b(T)` with tile aggregation, where
+/// `b(d)` are the OTs of a weight and messages for `d` values: the OTs of `T` tiles instead of those of one.
+#[test]
+fn element_wise_products_cost_what_tile_aggregation_saves() {
+    let geometry =
+        Geometry { channels: 2, height: 8, width: 8, filters: 3, kernel: 3, stride: 1, pad: 1, groups: 1 };
+    let choice = Choice { preset: Preset::CoprivEwmm, ..Flavour::Iknp.into() };
+    for (tile, n, tiles) in [(Tile::F2, 16, 16), (Tile::F4, 36, 4)] {
+        let bits = |algorithm| {
+            let layer = Product {
+                geometry,
+                weight_bits: 41,
+                ternary: false,
+                ring: 41,
+                wrap: None,
+                channel_shifts: vec![],
+                algorithm,
+                method: Method::Cot { receiver: Side::Server },
+            };
+            let form = layer.form();
+            let ots: u64 =
+                form.taps.iter().map(|t| u64::from(t.bits().min(layer.output_ring() - t.zeros()))).sum();
+            assert_eq!(
+                form.taps.len(),
+                if matches!(algorithm, Algorithm::Winograd(_)) { n } else { n * tiles }
+            );
+            (layer.cost(choice).offline * 8.0, ots * 2 * 3)
+        };
+        let (together, few) = bits(Algorithm::Winograd(tile));
+        let (apart, many) = bits(Algorithm::ElementWise(tile));
+        assert_eq!(many, few * tiles as u64, "a set of OTs for each tile");
+        // The messages are the same but for padding; the rest are OTs.
+        let messages = |all: f64, ots: u64| all - (ots * Flavour::Iknp.millibits()) as f64 / 1000.0;
+        let (a, b) = (messages(together, few), messages(apart, many));
+        assert!((a / b - 1.0).abs() < 1e-3, "{tile:?}: {a} and {b} bits");
     }
 }
 

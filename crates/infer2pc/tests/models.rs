@@ -228,8 +228,8 @@ fn ternary_layers_send_less_than_two_bits() {
 #[test]
 fn tiled_convolutions_in_a_whole_model() {
     let ours = |packing| Choice { flavour: Flavour::SoftSpoken4, packing, ..Choice::default() };
-    let theirs = Choice { preset: Preset::Copriv, ..Flavour::Iknp.into() };
-    for choice in [ours(0), ours(3), ours(10), theirs] {
+    let theirs = |preset| Choice { preset, ..Flavour::Iknp.into() };
+    for choice in [ours(0), ours(3), ours(10), theirs(Preset::Copriv), theirs(Preset::CoprivEwmm)] {
         let mut draw = Draw::new(1);
         draw.builder = GraphBuilder::new("tiled", TensorType::signed([6, 9, 8], 6, -4));
         let x = draw.builder.input();
@@ -257,7 +257,7 @@ fn tiled_convolutions_in_a_whole_model() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 50, ..ProptestConfig::default() })]
     #[test]
-    fn every_preset_is_exact_and_as_planned(seed in any::<u64>(), steps in 1usize..6, preset in 0usize..4) {
+    fn every_preset_is_exact_and_as_planned(seed in any::<u64>(), steps in 1usize..6, preset in 0usize..5) {
         let model = Draw::new(seed).model(steps);
         let choice = Choice { preset: Preset::ALL[preset], ..Flavour::Iknp.into() };
         check(&model, choice, &input(&model.graph, seed ^ 1));

@@ -18,6 +18,8 @@ pub enum Preset {
     Copriv,
     /// PrivQuant (ICCAD 2024): SiRNN's operators, fused, with known signs.
     Privquant,
+    /// CoPriv without tile aggregation: the element-wise products that its section 4.1 starts from.
+    CoprivEwmm,
     /// This project's.
     #[default]
     CoprivNg,
@@ -52,7 +54,8 @@ impl Default for Choice {
 
 impl Preset {
     /// Every one.
-    pub const ALL: [Self; 5] = [Self::Cryptflow2, Self::Sirnn, Self::Copriv, Self::Privquant, Self::CoprivNg];
+    pub const ALL: [Self; 6] =
+        [Self::Cryptflow2, Self::Sirnn, Self::Copriv, Self::Privquant, Self::CoprivEwmm, Self::CoprivNg];
 
     /// The OT extensions that it may run on: the literature's presets are IKNP's.
     pub fn flavours(self) -> &'static [Flavour] {
@@ -69,7 +72,7 @@ impl Preset {
 
     /// Whether one ring serves the whole network; else every value has its own.
     pub fn one_ring(self) -> bool {
-        matches!(self, Self::Cryptflow2 | Self::Copriv)
+        matches!(self, Self::Cryptflow2 | Self::Copriv | Self::CoprivEwmm)
     }
 
     /// Whether extensions make use of what the range proofs know of signs.
@@ -84,6 +87,7 @@ impl Preset {
             Self::Sirnn => "sirnn",
             Self::Copriv => "copriv",
             Self::Privquant => "privquant",
+            Self::CoprivEwmm => "copriv-ewmm",
             Self::CoprivNg => "copriv-ng",
         }
     }

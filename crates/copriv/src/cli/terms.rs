@@ -95,6 +95,8 @@ pub enum PresetArg {
     Copriv,
     /// PrivQuant: SiRNN's operators, fused
     Privquant,
+    /// CoPriv without tile aggregation
+    CoprivEwmm,
     /// This project's
     CoprivNg,
 }
@@ -156,6 +158,7 @@ impl From<TermsArgs> for Terms {
                 PresetArg::Sirnn => Preset::Sirnn,
                 PresetArg::Copriv => Preset::Copriv,
                 PresetArg::Privquant => Preset::Privquant,
+                PresetArg::CoprivEwmm => Preset::CoprivEwmm,
                 PresetArg::CoprivNg => Preset::CoprivNg,
             },
         }

@@ -145,11 +145,15 @@ fn price(graph: &Graph, plan: &Plan, network: Network, inferences: u32) -> Resul
 
 /// How a product is made, in a few words.
 pub fn describe(product: &Product) -> String {
+    let name = |tile: Tile| match tile {
+        Tile::F2 => "F(2x2) ",
+        Tile::F4 => "F(4x4) ",
+        Tile::F2Stride2 => "F(2x2)/2 ",
+    };
     let algorithm = match product.algorithm {
-        Algorithm::Direct => "",
-        Algorithm::Winograd(Tile::F2) => "F(2x2) ",
-        Algorithm::Winograd(Tile::F4) => "F(4x4) ",
-        Algorithm::Winograd(Tile::F2Stride2) => "F(2x2)/2 ",
+        Algorithm::Direct => String::new(),
+        Algorithm::Winograd(tile) => name(tile).into(),
+        Algorithm::ElementWise(tile) => format!("element-wise {}", name(tile)),
     };
     let method = match product.method {
         Method::Cot { receiver: Side::Server } => "COT, weights choose".into(),

@@ -1,5 +1,7 @@
 //! Which algorithm and method a linear layer gets: all of them priced, the cheapest taken.
 
+use std::cell::OnceCell;
+
 use super::packed::Planes;
 use super::{Algorithm, Form, Method, Product, Side, WeightOts, cot};
 use crate::choice::{Choice, Preset};
@@ -25,13 +27,13 @@ impl Product {
     pub fn cost(&self, choice: Choice) -> Cost {
         let online = self.online(choice);
         let form = self.form();
-        let made = self.making(&form, &Planes::new(self, &form), choice);
+        let made = self.making(&form, &OnceCell::new(), choice);
         let online_ots = fresh_ots(online.ots, choice);
         Cost { offline: made.offline + online_ots, online: Meter::new().count(&online.online), ..made }
     }
 
-    /// What its method costs.
-    fn making(&self, form: &Form, planes: &Planes, choice: Choice) -> Cost {
+    /// What its method costs; `planes` are the form's, for groups of every size.
+    fn making(&self, form: &Form, planes: &OnceCell<Planes>, choice: Choice) -> Cost {
         let fresh = |ots: Ots, bytes: u64| {
             let n = (ots.server_sends + ots.client_sends) as f64;
             let offline = bytes as f64 + fresh_ots(ots, choice);
@@ -49,7 +51,7 @@ impl Product {
                 fresh(Ots::from_server(ots), bytes)
             }
             Method::Packed { .. } => {
-                let total = planes.total(self, form);
+                let total = planes.get_or_init(|| Planes::new(self, form)).total(self, form);
                 let levels =
                     |f: fn(f64) -> f64| total.trees().iter().map(|&(d, n)| f(f64::from(d)) * n as f64).sum();
                 Cost {
@@ -77,6 +79,7 @@ impl Product {
     ) -> (f64, Self) {
         let algorithms = match choice.preset {
             Preset::Copriv | Preset::CoprivNg if scalable => Algorithm::candidates(&self.geometry),
+            Preset::CoprivEwmm if scalable => Algorithm::element_wise(&self.geometry),
             _ => vec![Algorithm::Direct],
         };
         let online = self.online(choice);
@@ -87,15 +90,15 @@ impl Product {
             if candidate.output_ring() > MAX_RING {
                 continue;
             }
-            if matches!(choice.preset, Preset::Cryptflow2 | Preset::Copriv) {
+            if choice.preset.one_ring() {
                 // Their weights are ring elements.
                 candidate.weight_bits = self.ring;
                 candidate.ternary = false;
             }
             let form = candidate.form();
-            let planes = Planes::new(&candidate, &form);
+            let planes = OnceCell::new();
             let behind = behind(algorithm);
-            for method in methods(choice) {
+            for method in methods(algorithm, choice) {
                 candidate.method = method;
                 let cost = candidate.making(&form, &planes, choice);
                 let offline =
@@ -123,12 +126,14 @@ fn fresh_ots(ots: Ots, choice: Choice) -> f64 {
 /// Shares of a wider ring do not fit a word with room for a carry.
 const MAX_RING: u32 = 62;
 
-fn methods(choice: Choice) -> Vec<Method> {
+fn methods(algorithm: Algorithm, choice: Choice) -> Vec<Method> {
     let [server, client] = [Side::Server, Side::Client].map(|receiver| Method::Cot { receiver });
-    match choice.preset {
-        Preset::Cryptflow2 | Preset::Sirnn => vec![client],
-        Preset::Copriv | Preset::Privquant => vec![server, client],
-        Preset::CoprivNg => {
+    match (choice.preset, algorithm) {
+        // Either receiver has as many transfers, if those of a mask's entry are not joined either.
+        (_, Algorithm::ElementWise(_)) => vec![server],
+        (Preset::Cryptflow2 | Preset::Sirnn, _) => vec![client],
+        (Preset::Copriv | Preset::CoprivEwmm | Preset::Privquant, _) => vec![server, client],
+        (Preset::CoprivNg, _) => {
             let packed = (1..=choice.packing).map(|k| Method::Packed { k });
             [server, client].into_iter().chain(packed).collect()
         }

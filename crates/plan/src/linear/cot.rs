@@ -5,6 +5,7 @@
 //! plane's entry one OT with the weights that the entry meets as the message, `width - j` bits each;
 //! the choices are the mask's bits. (CoPriv's "sender selection" takes the cheaper of the two.)
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use copriv_model::kernel::mask;
@@ -36,10 +37,12 @@ fn chunks(items: impl Iterator<Item = (u64, u64)>, limit: u64) -> Vec<Range<usiz
 }
 
 /// The server's weights are the choices.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct WeightOts<'a> {
     product: &'a Product,
     form: &'a Form,
+    /// OTs and message bits of a filter, by its ring.
+    sizes: BTreeMap<u32, (u64, u64)>,
 }
 
 /// One OT: the choice is a bit of a weight.
@@ -58,7 +61,16 @@ pub struct WeightOt {
 impl<'a> WeightOts<'a> {
     /// The OTs of a layer.
     pub fn new(product: &'a Product, form: &'a Form) -> Self {
-        Self { product, form }
+        let mut all = Self { product, form, sizes: BTreeMap::new() };
+        for filter in 0..product.geometry.filters {
+            let ring = product.filter_ring(filter);
+            if !all.sizes.contains_key(&ring) {
+                let sizes = form.taps.iter().map(|tap| all.tap_size(tap, filter));
+                let size = sizes.fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
+                all.sizes.insert(ring, size);
+            }
+        }
+        all
     }
 
     /// The OTs of a tap and some filters, in order; their messages have [`Tap::entries`] entries and
@@ -109,8 +121,7 @@ impl<'a> WeightOts<'a> {
     }
 
     fn filter_size(&self, filter: usize) -> (u64, u64) {
-        let sizes = self.form.taps.iter().map(|tap| self.tap_size(tap, filter));
-        sizes.fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1))
+        self.sizes.get(&self.product.filter_ring(filter)).copied().unwrap_or_default()
     }
 
     /// OTs of one tap of a filter, and the bits of their messages.

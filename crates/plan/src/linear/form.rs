@@ -15,6 +15,8 @@
 //!   . (B^T d B) ] A`, the planes are the tile positions and have an entry a tile, the accumulators are
 //!   summed over channels *before* `A^T . A` ("tile aggregation"). `G` is scaled to integers, so
 //!   that the result is a multiple of `Y`, see [`super::winograd`].
+//! * **Element-wise Winograd**: a plane is one entry, so every product has its own oblivious transfers. What
+//!   CoPriv starts from.
 
 use std::ops::RangeInclusive;
 
@@ -31,6 +33,8 @@ pub enum Algorithm {
     Direct,
     /// Fewer products on tiles; kernel 3 only.
     Winograd(Tile),
+    /// The same without tile aggregation: each tile has products of its own (CoPriv section 4.1, EWMM).
+    ElementWise(Tile),
 }
 
 /// A convolution's planes, taps and accumulators.
@@ -38,6 +42,8 @@ pub enum Algorithm {
 pub struct Form {
     /// Entries of each plane of an input channel; planes lie one after the other.
     pub planes: Vec<usize>,
+    /// Where each plane starts among a channel's.
+    starts: Vec<usize>,
     /// Accumulators of each filter.
     pub accumulators: usize,
     /// Products of each pair of a filter and a channel.
@@ -85,14 +91,21 @@ impl Algorithm {
     pub fn extra_bits(self) -> u32 {
         match self {
             Self::Direct => 0,
-            Self::Winograd(tile) => tile.extra_bits(),
+            Self::Winograd(tile) | Self::ElementWise(tile) => tile.extra_bits(),
         }
     }
 
-    /// Those that can compute a convolution of this geometry.
+    /// Those that can compute a convolution of this geometry, with aggregated tiles.
     pub fn candidates(g: &Geometry) -> Vec<Self> {
         let tiles = Tile::ALL.into_iter().filter(|tile| tile.fits(g)).map(Self::Winograd);
         std::iter::once(Self::Direct).chain(tiles).collect()
+    }
+
+    /// Those that can, tile by tile; the direct one where no tile fits.
+    pub fn element_wise(g: &Geometry) -> Vec<Self> {
+        let tiles: Vec<Self> =
+            Tile::ALL.into_iter().filter(|tile| tile.fits(g)).map(Self::ElementWise).collect();
+        if tiles.is_empty() { vec![Self::Direct] } else { tiles }
     }
 }
 
@@ -101,7 +114,11 @@ impl Form {
     pub fn new(algorithm: Algorithm, g: &Geometry, weights: RangeInclusive<i64>) -> Self {
         match algorithm {
             Algorithm::Direct => Self::direct(g, weights),
-            Algorithm::Winograd(tile) => Self::winograd(Tiling::new(tile, g), weights),
+            Algorithm::Winograd(tile) => {
+                let tiling = Tiling::new(tile, g);
+                Self::winograd(tiling, weights, tiling.tiles())
+            }
+            Algorithm::ElementWise(tile) => Self::winograd(Tiling::new(tile, g), weights, 1),
         }
     }
 
@@ -112,7 +129,7 @@ impl Form {
 
     /// Where plane `p` starts among a channel's planes.
     pub fn plane_start(&self, p: usize) -> usize {
-        self.planes[..p].iter().sum()
+        self.starts[p]
     }
 
     /// Whether every entry of the planes is an input pixel of its own, so that a mask may be
@@ -126,7 +143,7 @@ impl Form {
     pub(super) fn plane_sums(&self, plane: usize) -> (u64, u64) {
         match &self.shape {
             Shape::Direct { .. } => (0, 1),
-            Shape::Tiles(tiling) => tiling.plane_sums(plane),
+            Shape::Tiles(tiling) => tiling.plane_sums(self.plane_start(plane) / tiling.tiles()),
         }
     }
 
@@ -176,34 +193,34 @@ impl Form {
                 });
             }
         }
-        Self {
-            planes: phases.iter().map(|p| p.rows(g) * p.cols(g)).collect(),
-            accumulators: g.pixels(),
-            taps,
-            shape: Shape::Direct { gather: phases.iter().flat_map(|p| p.pixels(g)).collect() },
-        }
+        let planes = phases.iter().map(|p| p.rows(g) * p.cols(g)).collect();
+        let gather = phases.iter().flat_map(|p| p.pixels(g)).collect();
+        Self::of(planes, g.pixels(), taps, Shape::Direct { gather })
     }
 
-    fn winograd(tiling: Tiling, weights: RangeInclusive<i64>) -> Self {
-        let tiles = tiling.tiles();
-        let taps: Vec<Tap> = tiling
-            .positions()
-            .into_iter()
-            .enumerate()
-            .map(|(plane, position)| Tap {
-                plane,
-                runs: vec![Run { at: plane * tiles, from: 0, len: tiles }],
-                range: interval(&position.combination, &weights),
-                combination: position.combination,
-                factor: position.factor,
-            })
-            .collect();
-        Self {
-            planes: vec![tiles; taps.len()],
-            accumulators: taps.len() * tiles,
-            taps,
-            shape: Shape::Tiles(tiling),
+    /// Planes of `together` tiles of one position.
+    fn winograd(tiling: Tiling, weights: RangeInclusive<i64>, together: usize) -> Self {
+        let mut taps: Vec<Tap> = Vec::new();
+        for position in tiling.positions() {
+            let range = interval(&position.combination, &weights);
+            for _ in 0..tiling.tiles() / together {
+                let at = taps.len() * together;
+                taps.push(Tap {
+                    plane: taps.len(),
+                    runs: vec![Run { at, from: 0, len: together }],
+                    combination: position.combination.clone(),
+                    factor: position.factor,
+                    range,
+                });
+            }
         }
+        let entries = taps.len() * together;
+        Self::of(vec![together; taps.len()], entries, taps, Shape::Tiles(tiling))
+    }
+
+    fn of(planes: Vec<usize>, accumulators: usize, taps: Vec<Tap>, shape: Shape) -> Self {
+        let starts = planes.iter().scan(0, |end, len| Some(std::mem::replace(end, *end + len))).collect();
+        Self { planes, starts, accumulators, taps, shape }
     }
 }
 

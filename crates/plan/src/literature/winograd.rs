@@ -52,6 +52,11 @@ impl Tiled {
         self.element_wise(ring).up
     }
 
+    /// [`Self::element_wise`] without padding, in bits: `n C K T b(1)`.
+    pub fn element_wise_bits(&self, ring: u32) -> u64 {
+        self.positions() * self.channels * self.filters * self.tiles * bits_an_entry(1, ring)
+    }
+
     /// A matrix product for each tile position, in bits.
     pub fn aggregated(&self, ring: u32, receiver: Side) -> u64 {
         let matrix = Matrix { groups: 1, filters: self.filters, fan_in: self.channels, pixels: self.tiles };

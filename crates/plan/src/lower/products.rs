@@ -35,7 +35,7 @@ impl<'a> Products<'a> {
         let own = rings.ring_of_node(x);
         let growth = self.geometry(id).map_or(0, |g| g.fan_in().next_power_of_two().ilog2());
         let candidates = match self.choice.preset {
-            Preset::Cryptflow2 | Preset::Copriv => return whole,
+            Preset::Cryptflow2 | Preset::Copriv | Preset::CoprivEwmm => return whole,
             Preset::Sirnn => return own.min(whole),
             Preset::Privquant | Preset::CoprivNg => [whole, own, own + growth],
         };
@@ -111,7 +111,7 @@ impl<'a> Products<'a> {
         }
         let chosen = key.0.clone().choose(self.choice, scalable, |algorithm| match algorithm {
             Algorithm::Direct => 0.0,
-            Algorithm::Winograd(tile) => {
+            Algorithm::Winograd(tile) | Algorithm::ElementWise(tile) => {
                 Tile::ALL.iter().zip(behind).find(|(t, _)| **t == tile).map_or(0.0, |(_, b)| b)
             }
         });

@@ -67,7 +67,7 @@ fn price(network: &'static str, preset: Preset) -> Result<Priced> {
 /// Fixed point for CrypTFlow2 and CoPriv, in the rings of SCI's networks; widths of PrivQuant for the
 /// others.
 fn numbers(network: &str, preset: Preset) -> (Numbers, String) {
-    if matches!(preset, Preset::Cryptflow2 | Preset::Copriv) {
+    if preset.one_ring() {
         let imagenet = network.contains("224") || ["resnet50", "mbv3-small"].contains(&network);
         let ring = if imagenet { 37 } else { 41 };
         return (Numbers::FixedPoint { ring, scale: 12 }, format!("l = {ring}"));
@@ -83,7 +83,7 @@ fn printed(network: &str, preset: Preset) -> Option<f64> {
         Preset::Cryptflow2 => "CrypTFlow2",
         Preset::Copriv => "CoPriv",
         Preset::Privquant => "PrivQuant",
-        Preset::Sirnn | Preset::CoprivNg => return None,
+        Preset::Sirnn | Preset::CoprivEwmm | Preset::CoprivNg => return None,
     };
     let rows = &figures::table("networks")?.rows;
     Some(rows.iter().find(|r| r.row == format!("{label}, {system}"))?.paper)

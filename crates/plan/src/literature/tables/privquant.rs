@@ -190,6 +190,7 @@ fn algorithm(algorithm: Algorithm) -> String {
     match algorithm {
         Algorithm::Direct => "direct".into(),
         Algorithm::Winograd(tile) => format!("Winograd {tile:?}"),
+        Algorithm::ElementWise(tile) => format!("element-wise {tile:?}"),
     }
 }
 
