@@ -11,7 +11,7 @@ use copriv_train::weights::{self, Normalisation};
 use copriv_train::{Checkpoint, Dataset, Merge, Processor, TrainError};
 use serde::{Deserialize, Serialize};
 
-pub use terms::{ChoiceArgs, PresetArg, TermsArgs};
+pub use terms::{ChoiceArgs, PresetArg, TermsArgs, TileWidths};
 
 /// Train a classifier that is cheap under secure two-party computation, and deploy it that way.
 #[derive(Debug, Parser)]
@@ -431,6 +431,9 @@ pub struct PrivateEval {
     pub images: u32,
     #[command(flatten)]
     pub terms: TermsArgs,
+    /// Widths of Winograd's tile positions
+    #[arg(long, value_enum, default_value_t)]
+    pub tile_widths: TileWidths,
     /// Also write a page with a chart
     #[arg(long)]
     pub html: Option<PathBuf>,
@@ -481,6 +484,9 @@ pub struct Plan {
     pub presets: Vec<PresetArg>,
     #[command(flatten)]
     pub choice: ChoiceArgs,
+    /// Widths of Winograd's tile positions
+    #[arg(long, value_enum, default_value_t)]
+    pub tile_widths: TileWidths,
     /// Inferences of a session: they share its set-up, and with Ferret its iterations
     #[arg(long, default_value_t = 32)]
     pub inferences: u32,
@@ -510,6 +516,9 @@ pub struct Serve {
     /// Address to listen on
     #[arg(long, default_value = "127.0.0.1:7100")]
     pub listen: SocketAddr,
+    /// Widths of Winograd's tile positions
+    #[arg(long, value_enum, default_value_t)]
+    pub tile_widths: TileWidths,
     /// End after one client
     #[arg(long)]
     pub once: bool,

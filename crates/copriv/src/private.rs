@@ -13,7 +13,7 @@ use copriv_plan::Choice;
 use copriv_train::data::Images;
 use serde::{Deserialize, Serialize};
 
-use crate::cli::TermsArgs;
+use crate::cli::{TermsArgs, TileWidths};
 use crate::progress::Bar;
 
 /// What `copriv query --json -` prints: a line an image, then one for the session.
@@ -59,15 +59,16 @@ pub struct Source<'a> {
 /// Evaluates the first `images` of an even sample of the test split.
 pub fn evaluate(
     folder: &Path,
+    tile_widths: TileWidths,
     source: &Source,
     images: &Images,
     terms: TermsArgs,
     label: &str,
 ) -> Result<Evaluation> {
-    let model = file::load(folder)?;
+    let model = tile_widths.apply(file::load(folder)?)?;
     // Images that do not fit are said here, before two processes fail over them.
     model.graph.quantise_image(&images.interleaved(0)?, images.side, images.side)?;
-    let server = ServerProcess::start(folder)?;
+    let server = ServerProcess::start(folder, tile_widths)?;
     let mut client = query(&server.address, source, images.len(), terms)?;
     let bar = Bar::new(label, images.len() as u64);
     let mut outputs = Vec::new();
@@ -164,11 +165,11 @@ struct ServerProcess {
 }
 
 impl ServerProcess {
-    fn start(folder: &Path) -> Result<Self> {
+    fn start(folder: &Path, tile_widths: TileWidths) -> Result<Self> {
         let mut child = this_program()?
             .arg("serve")
             .arg(folder)
-            .args(["--listen", "127.0.0.1:0", "--once"])
+            .args(["--listen", "127.0.0.1:0", "--once", "--tile-widths", &tile_widths.name()])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()

@@ -108,10 +108,12 @@ fn private_eval_equals_the_executor_and_the_plan() {
     let model = model.to_str().unwrap();
     let json = folder.path().join("report.json");
     let html = folder.path().join("report.html");
-    for reveal in ["logits", "class", "top5"] {
+    for (reveal, widths) in [("logits", "weights"), ("class", "worst-case"), ("top5", "worst-case")] {
         let (json, html) = (json.to_str().unwrap(), html.to_str().unwrap());
-        let args =
-            ["private-eval", model, "--images", "3", "--reveal", reveal, "--json", json, "--html", html];
+        let args = ["private-eval", model, "--images", "3", "--reveal", reveal, "--tile-widths", widths]
+            .into_iter()
+            .chain(["--json", json, "--html", html])
+            .collect::<Vec<_>>();
         let (code, stdout, stderr) = run(&args);
         assert_eq!(code, 0, "{stderr}");
         assert!(stdout.contains("online MB"), "{stdout}");
@@ -204,6 +206,7 @@ fn missing_and_damaged_models_are_named() {
     let whole = std::fs::read(&weights).unwrap();
     std::fs::write(&weights, &whole[..whole.len() / 2]).unwrap();
     fails(&["private-eval", model], &["weights.safetensors", "export"]);
+    fails(&["plan", "resnet20", "--bits", "W4A6", "--tile-widths", "weights"], &["resnet20", "folder"]);
 }
 
 #[test]

@@ -73,6 +73,7 @@ fn conv(h: usize, c: usize, r: usize, w: u32, a: u32, algorithm: Algorithm, meth
         geometry,
         weight_bits: w,
         ternary: false,
+        bounds: vec![],
         ring,
         wrap: None,
         channel_shifts: vec![],

@@ -118,7 +118,7 @@ prop_compose! {
             let from = rng.random_range(2..ring);
             Wrap { from, offset: rng.random::<u64>() & mask(from), sign_known: rng.random() }
         });
-        (Product { geometry, weight_bits, ternary, ring, wrap, channel_shifts, algorithm, method }, seed)
+        (Product { geometry, weight_bits, ternary, bounds: vec![], ring, wrap, channel_shifts, algorithm, method }, seed)
     }
 }
 
@@ -144,6 +144,7 @@ fn element_wise_products_cost_what_tile_aggregation_saves() {
                 geometry,
                 weight_bits: 41,
                 ternary: false,
+                bounds: vec![],
                 ring: 41,
                 wrap: None,
                 channel_shifts: vec![],
@@ -183,6 +184,7 @@ fn the_fixed_point_setting_of_copriv() {
                     geometry,
                     weight_bits: 14,
                     ternary: false,
+                    bounds: vec![],
                     ring: 41,
                     wrap: None,
                     channel_shifts: vec![],
@@ -204,6 +206,7 @@ fn tiles_have_the_widths_of_the_design() {
             geometry,
             weight_bits: bits,
             ternary: false,
+            bounds: vec![],
             ring: 20,
             wrap: None,
             channel_shifts: vec![],

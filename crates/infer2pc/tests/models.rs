@@ -11,6 +11,7 @@ use copriv_model::{
     Bias, ConvSpec, Graph, GraphBuilder, LayerWeights, LinearSpec, Model, NodeId, Subsample, TensorType,
     Weights, execute,
 };
+use copriv_plan::linear::with_tile_widths;
 use copriv_plan::{Choice, Flavour, Objective, Plan, Preset};
 use proptest::prelude::*;
 use rand::rngs::StdRng;
@@ -224,34 +225,59 @@ fn ternary_layers_send_less_than_two_bits() {
     assert!(bytes[1] * 10 < bytes[0] * 9, "{bytes:?}");
 }
 
-/// Two 3x3 convolutions whose weights are wide enough for tiles to pay, with a residual connection.
+/// Two 3x3 convolutions with a residual connection, on which tiles pay if weights are wide.
+fn tiled(weight_bits: u32, stride: usize) -> Model {
+    let mut draw = Draw::new(1);
+    draw.builder = GraphBuilder::new("tiled", TensorType::signed([6, 9, 8], 6, -4));
+    let x = draw.builder.input();
+    let mut y = x;
+    for (i, name) in ["conv1", "conv2"].into_iter().enumerate() {
+        let channel_shifts = vec![0, 1, 2, 0, 1, 3];
+        let linear = LinearSpec { weight_bits, ternary: false, channel_shifts, ..draw.linear(6) };
+        let spec = ConvSpec { out_channels: 6, kernel: 3, stride, pad: 1, groups: 1, linear };
+        y = draw.builder.conv(name, y, spec.clone()).unwrap();
+        let [_, rows, columns] = draw.builder.type_of(y).shape;
+        draw.fill(name, &spec.linear, 6 * 6 * 9, 6, rows * columns);
+        y = if i == 0 || stride > 1 { draw.relu(y) } else { draw.builder.add("add", y, x).unwrap() };
+        y = draw.builder.requant(&format!("requant{i}"), y, 9, 7, i == 1, true).unwrap();
+    }
+    Model::new(draw.builder.finish(y).unwrap(), draw.weights).unwrap()
+}
+
 #[test]
 fn tiled_convolutions_in_a_whole_model() {
+    let model = tiled(8, 1);
     let ours = |packing| Choice { flavour: Flavour::SoftSpoken4, packing, ..Choice::default() };
     let theirs = |preset| Choice { preset, ..Flavour::Iknp.into() };
     for choice in [ours(0), ours(3), ours(10), theirs(Preset::Copriv), theirs(Preset::CoprivEwmm)] {
-        let mut draw = Draw::new(1);
-        draw.builder = GraphBuilder::new("tiled", TensorType::signed([6, 9, 8], 6, -4));
-        let x = draw.builder.input();
-        let mut y = x;
-        for (i, name) in ["conv1", "conv2"].into_iter().enumerate() {
-            let linear = LinearSpec {
-                weight_bits: 8,
-                ternary: false,
-                channel_shifts: vec![0, 1, 2, 0, 1, 3],
-                ..draw.linear(6)
-            };
-            let spec = ConvSpec { out_channels: 6, kernel: 3, stride: 1, pad: 1, groups: 1, linear };
-            y = draw.builder.conv(name, y, spec.clone()).unwrap();
-            draw.fill(name, &spec.linear, 6 * 6 * 9, 6, 72);
-            y = if i == 0 { draw.relu(y) } else { draw.builder.add("add", y, x).unwrap() };
-            y = draw.builder.requant(&format!("requant{i}"), y, 9, 7, i == 1, true).unwrap();
-        }
-        let model = Model::new(draw.builder.finish(y).unwrap(), draw.weights).unwrap();
         let plan = Plan::new(&model.graph, choice).unwrap();
         assert!(plan.scaled.iter().any(|&bits| bits > 0), "{choice:?}: no tiles");
         check(&model, choice, &input(&model.graph, 5));
     }
+}
+
+/// Widths of the real weights: exact, fewer bytes or as many, and part of what both parties hash.
+#[test]
+fn tile_positions_as_wide_as_the_weights_need() {
+    let mut saved = 0;
+    for (weight_bits, stride) in [(2, 1), (3, 2), (4, 1), (6, 2), (8, 1)] {
+        let any = tiled(weight_bits, stride);
+        let real = with_tile_widths(any.clone()).unwrap();
+        for packing in [0, 4, 8] {
+            // Of a long session, where bytes of the set-up do not matter.
+            let choice =
+                Choice { flavour: Flavour::SoftSpoken4, packing, session: u32::MAX, ..Choice::default() };
+            let plans = [&any, &real].map(|model| Plan::new(&model.graph, choice).unwrap());
+            let bytes = plans.each_ref().map(|plan| plan.predict().total_bytes());
+            assert!(bytes[1] <= bytes[0], "W{weight_bits}, k = {packing}: {bytes:?}");
+            saved += bytes[0] - bytes[1];
+            if plans[1].products().any(|p| !p.bounds.is_empty()) {
+                assert_ne!(plans[0].hash(), plans[1].hash());
+            }
+            check(&real, choice, &input(&real.graph, 5));
+        }
+    }
+    assert!(saved > 0, "no width was smaller");
 }
 
 proptest! {

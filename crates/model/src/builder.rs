@@ -97,6 +97,7 @@ impl GraphBuilder {
             stride: spec.stride,
             pad: spec.pad,
             groups: spec.groups,
+            kernel_bounds: vec![],
             linear,
         };
         self.push(name, Op::Conv(conv), vec![x], None)

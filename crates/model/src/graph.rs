@@ -2,7 +2,7 @@ use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ModelError;
+use crate::{KernelBound, ModelError};
 
 /// Index of a node in [`Graph::nodes`]; also names the edge that the node produces.
 pub type NodeId = usize;
@@ -125,6 +125,9 @@ pub struct Conv {
     pub pad: usize,
     /// Groups; `in_channels` of them make a depth-wise convolution.
     pub groups: usize,
+    /// What is public of its weights beyond their width; usually nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kernel_bounds: Vec<KernelBound>,
     /// Matrix part shared with [`Linear`].
     #[serde(flatten)]
     pub linear: Linear,

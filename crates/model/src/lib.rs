@@ -18,6 +18,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod bound;
 mod builder;
 mod error;
 pub mod execute;
@@ -29,6 +30,7 @@ mod types;
 mod validate;
 mod weights;
 
+pub use bound::KernelBound;
 pub use builder::{ConvSpec, GraphBuilder, LinearSpec};
 pub use error::ModelError;
 pub use graph::{Conv, Graph, Linear, Node, NodeId, Op, Preprocess, Subsample, TensorType};

@@ -4,7 +4,7 @@
 //! still equal the plaintext executor bit for bit.
 
 use crate::graph::{Graph, Linear, Op, Subsample, TensorType};
-use crate::{Model, ModelError};
+use crate::{KernelBound, Model, ModelError};
 
 /// A closed interval of integers.
 pub type Interval = (i128, i128);
@@ -60,7 +60,7 @@ pub fn of_graph(graph: &Graph) -> Result<Vec<Interval>, ModelError> {
     Ok(ranges)
 }
 
-/// Checks the real weights against what the public graph claims of them: the weights' range
+/// Checks the real weights against what the public graph claims of them: the weights' range, kernels' bounds
 /// and `max_k (sum |w_k|) * max |x| * 2^shift_k + |bias_k| <= acc_bound`.
 ///
 /// # Errors
@@ -78,6 +78,13 @@ pub fn of_weights(model: &Model) -> Result<(), ModelError> {
                 format!("{w} does not fit {} bits", linear.weight_bits)
             };
             return Err(ModelError::weights(&node.name, reason));
+        }
+        if let Op::Conv(conv) = &node.op {
+            let kernels = || weights.weight.chunks_exact(conv.kernel * conv.kernel);
+            let broken = |b: &&KernelBound| kernels().any(|k| !(b.range.0..=b.range.1).contains(&b.value(k)));
+            if let Some(bound) = conv.kernel_bounds.iter().find(broken) {
+                return Err(ModelError::weights(&node.name, format!("a kernel breaks the bound `{bound}`")));
+            }
         }
         let bound =
             tight_bound(linear, &weights.weight, weights.bias.channels(), ranges[node.inputs[0]], |k| {

@@ -1,7 +1,7 @@
 //! The type of every edge follows from its operator and operands.
 
 use crate::graph::{Conv, Linear, Op, TensorType};
-use crate::{ModelError, range};
+use crate::{ModelError, bound, range};
 
 /// A graph comes from a peer: what it asks for stays small.
 const MAX_ZERO_CHANNELS: usize = 1 << 16;
@@ -98,6 +98,7 @@ fn conv_type(name: &str, conv: &Conv, x: &TensorType) -> Result<TensorType, Mode
         ));
     }
     check_shifts(name, &conv.linear, k)?;
+    bound::check(conv).map_err(|reason| ModelError::graph(name, reason))?;
     let side = |n: usize| (n + 2 * pad - kernel) / stride + 1;
     let scale = x.scale_log2 + conv.linear.weight_scale_log2;
     Ok(TensorType::signed([k, side(h), side(w)], conv.linear.acc_bits, scale))

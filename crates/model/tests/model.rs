@@ -214,6 +214,31 @@ fn ternary_weights_are_three_values_and_halve_the_accumulator() {
 }
 
 #[test]
+fn bounds_on_kernels_are_public_and_kept() {
+    let mut model = small();
+    let bound = |model: &mut Model, text: &str| {
+        let Op::Conv(conv) = &mut model.graph.nodes[1].op else { panic!("the first layer is a convolution") };
+        conv.kernel_bounds = vec![text.parse().unwrap()];
+        Model::new(model.graph.clone(), model.weights.clone()).map_err(|e| e.to_string())
+    };
+    // The first kernel is -3..=3, -3, -2, the second -1..=3, -3..=0: the middle rows sum to 3 and -2.
+    bound(&mut model, "0 0 0 1 1 1 0 0 0: -2..=3").unwrap();
+    let text = file::graph_to_json(&model.graph).unwrap();
+    assert!(text.contains("0 0 0 1 1 1 0 0 0: -2..=3"));
+    assert_eq!(file::graph_from_json(&text).unwrap(), model.graph);
+    let error = bound(&mut model, "0 0 0 1 1 1 0 0 0: -2..=2").unwrap_err();
+    assert!(error.contains("breaks the bound"), "{error}");
+    // Four bits: the middle row is -24..=21 at most. Nor are there other kernels than 3x3.
+    for unsound in ["0 0 0 1 1 1 0 0 0: -25..=3", "0 0 0 1 1 1 0 0 0: 3..=2", "1 1 1: 0..=3"] {
+        let error = bound(&mut model, unsound).unwrap_err();
+        assert!(error.contains(unsound), "{error}");
+    }
+    for broken in ["", "1 1: 3", "1 x: 0..=3", "1: 0..3"] {
+        assert!(broken.parse::<copriv_model::KernelBound>().is_err(), "{broken}");
+    }
+}
+
+#[test]
 fn graphs_that_lie_about_types_are_refused() {
     let graph = small().graph;
     let broken = |change: &dyn Fn(&mut Graph)| {

@@ -2,6 +2,8 @@
 
 use clap::{Args, ValueEnum};
 use copriv_infer2pc::{Reveal, Terms};
+use copriv_model::{Model, ModelError};
+use copriv_plan::linear::with_tile_widths;
 use copriv_plan::network::Network as Link;
 use copriv_plan::{Flavour, Objective, Preset};
 use serde::{Deserialize, Serialize};
@@ -37,6 +39,35 @@ pub struct ChoiceArgs {
     /// instead [default: 8]
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(0..=10))]
     pub packing: Option<u32>,
+}
+
+/// How wide the transformed weights of Winograd's tile positions are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum TileWidths {
+    /// As any weights of their bits may need
+    #[default]
+    WorstCase,
+    /// As the real weights need: fewer bytes, but the client learns the least transformed weight and the
+    /// bits of all of them, for each layer and tile position
+    Weights,
+}
+
+impl TileWidths {
+    /// The model with what becomes public.
+    ///
+    /// # Errors
+    /// Weights that are missing.
+    pub fn apply(self, model: Model) -> Result<Model, ModelError> {
+        match self {
+            Self::WorstCase => Ok(model),
+            Self::Weights => with_tile_widths(model),
+        }
+    }
+
+    /// The name that the command line knows it by.
+    pub fn name(self) -> String {
+        name(self)
+    }
 }
 
 /// Names of [`Objective`].

@@ -9,7 +9,7 @@ use copriv_train::data::{self, Dataset};
 use copriv_train::prune::PruneConfig;
 use copriv_train::{ExportConfig, Exported, Merge, TrainConfig};
 
-use crate::cli::{self, TermsArgs};
+use crate::cli::{self, TermsArgs, TileWidths};
 use crate::commands::private_eval::relus;
 use crate::commands::{export, prune, train};
 use crate::private::{self, Evaluation, Source};
@@ -92,7 +92,8 @@ impl Recipes {
 
 fn evaluate(model: &Path, dataset: &Dataset, images: usize, label: &str) -> Result<Evaluation> {
     let source = Source { dataset: &dataset.name, data_dir: Path::new("data") };
-    private::evaluate(model, &source, &dataset.test.sample(images), TermsArgs::default(), label)
+    let images = dataset.test.sample(images);
+    private::evaluate(model, TileWidths::default(), &source, &images, TermsArgs::default(), label)
 }
 
 fn summarise(title: &str, exported: &Exported, evaluation: &Evaluation) -> Summary {

@@ -4,7 +4,7 @@ mod measure;
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, Table};
 use copriv_infer2pc::Terms;
@@ -12,7 +12,7 @@ use copriv_infer2pc::session::predict_setup;
 use copriv_model::file::{self, write_whole};
 use copriv_model::{Graph, Model};
 use copriv_plan::architectures::{self, Bits, Numbers};
-use copriv_plan::linear::{Algorithm, Method, Product, Side, Tile};
+use copriv_plan::linear::{Algorithm, Method, Product, Side, Tile, with_tile_widths};
 use copriv_plan::{LayerPrice, Network, Plan, StepKind, Traffic};
 use serde::Serialize;
 
@@ -102,8 +102,14 @@ fn draw(name: &str, all: &[Priced], folder: &Path) -> Result<()> {
 
 /// A model's public part, or an architecture's.
 fn graph(args: &cli::Plan) -> Result<Graph> {
-    if Path::new(&args.model).is_dir() {
-        return Ok(file::load_graph(Path::new(&args.model))?);
+    let folder = Path::new(&args.model);
+    match (args.tile_widths, folder.is_dir()) {
+        (cli::TileWidths::WorstCase, true) => return Ok(file::load_graph(folder)?),
+        (cli::TileWidths::Weights, true) => return Ok(with_tile_widths(file::load(folder)?)?.graph),
+        (cli::TileWidths::Weights, false) => {
+            bail!("`--tile-widths weights` needs the folder of an integer model, not `{}`", args.model)
+        }
+        (cli::TileWidths::WorstCase, false) => {}
     }
     let numbers = match args.bits {
         Some((weights, activations)) => Bits::new(weights, activations).into(),
@@ -116,7 +122,10 @@ fn graph(args: &cli::Plan) -> Result<Graph> {
 /// What `--run` runs: the model's own weights, or random ones.
 fn model(args: &cli::Plan, graph: &Graph) -> Result<Model> {
     let folder = Path::new(&args.model);
-    if folder.is_dir() { Ok(file::load(folder)?) } else { measure::random_model(graph.clone(), 1) }
+    if !folder.is_dir() {
+        return measure::random_model(graph.clone(), 1);
+    }
+    Ok(args.tile_widths.apply(file::load(folder)?)?)
 }
 
 fn price(graph: &Graph, plan: &Plan, network: Network, inferences: u32) -> Result<Priced> {

@@ -13,7 +13,8 @@ pub fn run(args: &cli::PrivateEval) -> Result<()> {
     let dataset = data::load(&args.data.dataset, &args.data.data_dir)?;
     let images = dataset.test.sample(args.images as usize);
     let source = Source { dataset: &args.data.dataset, data_dir: &args.data.data_dir };
-    let evaluation = private::evaluate(&args.model, &source, &images, args.terms, "private evaluation")?;
+    let evaluation =
+        private::evaluate(&args.model, args.tile_widths, &source, &images, args.terms, "private evaluation")?;
     let title = format!("{} on {}", graph.name, dataset.name);
     let summary = Summary::new(&title, &evaluation, relus(&graph));
     if args.json.as_deref() != Some("-".as_ref()) {

@@ -14,7 +14,7 @@ use crate::cli;
 pub const TIMEOUT: Duration = Duration::from_secs(120);
 
 pub fn run(args: &cli::Serve) -> Result<()> {
-    let model = file::load(&args.model)?;
+    let model = args.tile_widths.apply(file::load(&args.model)?)?;
     let nursery = args.state.as_ref().map(Nursery::of_server);
     let nursery = nursery.as_ref();
     let listener =

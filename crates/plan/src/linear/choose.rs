@@ -94,6 +94,10 @@ impl Product {
                 // Their weights are ring elements.
                 candidate.weight_bits = self.ring;
                 candidate.ternary = false;
+                candidate.bounds.clear();
+            }
+            if algorithm == Algorithm::Direct {
+                candidate.bounds.clear();
             }
             let form = candidate.form();
             let planes = OnceCell::new();

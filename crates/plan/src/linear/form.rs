@@ -20,6 +20,7 @@
 
 use std::ops::RangeInclusive;
 
+use copriv_model::KernelBound;
 use copriv_model::kernel::Geometry;
 
 use super::winograd::{Tile, Tiling};
@@ -110,15 +111,20 @@ impl Algorithm {
 }
 
 impl Form {
-    /// The form of a convolution whose weights lie in an interval.
-    pub fn new(algorithm: Algorithm, g: &Geometry, weights: RangeInclusive<i64>) -> Self {
+    /// The form of a convolution whose weights lie in an interval, and their combinations within bounds.
+    pub fn new(
+        algorithm: Algorithm,
+        g: &Geometry,
+        weights: RangeInclusive<i64>,
+        bounds: &[KernelBound],
+    ) -> Self {
         match algorithm {
             Algorithm::Direct => Self::direct(g, weights),
             Algorithm::Winograd(tile) => {
                 let tiling = Tiling::new(tile, g);
-                Self::winograd(tiling, weights, tiling.tiles())
+                Self::winograd(tiling, weights, bounds, tiling.tiles())
             }
-            Algorithm::ElementWise(tile) => Self::winograd(Tiling::new(tile, g), weights, 1),
+            Algorithm::ElementWise(tile) => Self::winograd(Tiling::new(tile, g), weights, bounds, 1),
         }
     }
 
@@ -199,10 +205,17 @@ impl Form {
     }
 
     /// Planes of `together` tiles of one position.
-    fn winograd(tiling: Tiling, weights: RangeInclusive<i64>, together: usize) -> Self {
+    fn winograd(
+        tiling: Tiling,
+        weights: RangeInclusive<i64>,
+        bounds: &[KernelBound],
+        together: usize,
+    ) -> Self {
         let mut taps: Vec<Tap> = Vec::new();
         for position in tiling.positions() {
-            let range = interval(&position.combination, &weights);
+            let coefficients = position.coefficients();
+            let bound = bounds.iter().find(|bound| bound.coefficients == coefficients);
+            let range = bound.map_or_else(|| interval(&position.combination, &weights), |bound| bound.range);
             for _ in 0..tiling.tiles() / together {
                 let at = taps.len() * together;
                 taps.push(Tap {

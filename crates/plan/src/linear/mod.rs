@@ -5,6 +5,7 @@
 //! `W * (x_s + x_c - r)`. Everything that the two parties must agree on - which products, in which
 //! order, modulo what, in which messages - is fixed here; `copriv-infer2pc` executes it.
 
+mod bounds;
 mod choose;
 mod cot;
 mod form;
@@ -12,9 +13,11 @@ mod packed;
 mod winograd;
 mod wrap;
 
+use copriv_model::KernelBound;
 use copriv_model::kernel::Geometry;
 use serde::{Deserialize, Serialize};
 
+pub use bounds::with_tile_widths;
 pub use choose::Cost;
 pub use cot::{EntryBits, InputOts, WeightOt, WeightOts};
 pub use form::{Algorithm, Form, Run, Tap};
@@ -62,6 +65,8 @@ pub struct Product {
     pub weight_bits: u32,
     /// Only -1, 0 and 1 occur.
     pub ternary: bool,
+    /// What is known of combinations of its weights; used by tiles.
+    pub bounds: Vec<KernelBound>,
     /// Ring of the result, before an algorithm's extra bits.
     pub ring: u32,
     /// The input's shares, if they are in a narrower ring; else they are in [`Self::ring`].
@@ -84,7 +89,7 @@ impl Product {
     pub fn form(&self) -> Form {
         let half = 1i64 << (self.weight_bits - 1);
         let weights = if self.ternary { -1..=1 } else { -half..=half - 1 };
-        Form::new(self.algorithm, &self.geometry, weights)
+        Form::new(self.algorithm, &self.geometry, weights, &self.bounds)
     }
 
     /// Ring in which the sum of filter `k` is needed before its left shift.

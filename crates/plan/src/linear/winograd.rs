@@ -99,7 +99,11 @@ impl Tile {
 
     /// Whether it computes convolutions of this geometry.
     pub fn fits(self, g: &Geometry) -> bool {
-        g.kernel == 3 && g.stride == self.matrices().stride
+        self.fits_kernel(g.kernel, g.stride)
+    }
+
+    pub(super) fn fits_kernel(self, kernel: usize, stride: usize) -> bool {
+        kernel == 3 && stride == self.matrices().stride
     }
 
     /// Side of an output tile.
@@ -116,12 +120,32 @@ impl Tile {
     pub fn extra_bits(self) -> u32 {
         2 * self.matrices().scale.trailing_zeros()
     }
+
+    /// What each position's weights are, row-major.
+    pub(super) fn positions(self) -> Vec<Position> {
+        let g = self.matrices().g;
+        let rows: Vec<(u64, [i64; 3])> = g.iter().map(|row| primitive(*row)).collect();
+        let nested = |(fa, a): &(u64, [i64; 3]), (fb, b): &(u64, [i64; 3])| {
+            let terms = (0..9).map(|i| (i, a[i / 3] * b[i % 3])).filter(|(_, c)| *c != 0);
+            Position { combination: terms.collect(), factor: fa * fb }
+        };
+        rows.iter().flat_map(|a| rows.iter().map(move |b| nested(a, b))).collect()
+    }
 }
 
 /// A position of the transformed tile: its weights are `factor * combination`.
 pub(super) struct Position {
     pub combination: Vec<(usize, i64)>,
     pub factor: u64,
+}
+
+impl Position {
+    /// The combination, `[3, 3]`.
+    pub fn coefficients(&self) -> Vec<i32> {
+        let mut all = vec![0; 9];
+        self.combination.iter().for_each(|&(at, c)| all[at] = c as i32);
+        all
+    }
 }
 
 /// A convolution cut into tiles; those at the far edges are padded with zeros.
@@ -157,13 +181,7 @@ impl Tiling {
     }
 
     pub(super) fn positions(&self) -> Vec<Position> {
-        let g = self.tile.matrices().g;
-        let rows: Vec<(u64, [i64; 3])> = g.iter().map(|row| primitive(*row)).collect();
-        let nested = |(fa, a): &(u64, [i64; 3]), (fb, b): &(u64, [i64; 3])| {
-            let terms = (0..9).map(|i| (i, a[i / 3] * b[i % 3])).filter(|(_, c)| *c != 0);
-            Position { combination: terms.collect(), factor: fa * fb }
-        };
-        rows.iter().flat_map(|a| rows.iter().map(move |b| nested(a, b))).collect()
+        self.tile.positions()
     }
 
     /// The sums of the negative and of the positive coefficients of a position of `B^T d B`.

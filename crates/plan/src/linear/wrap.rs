@@ -139,5 +139,5 @@ impl Product {
 
 /// The planes in which pixels meet weights, whatever the product's algorithm.
 fn direct(product: &Product) -> Form {
-    Form::new(Algorithm::Direct, &product.geometry, 0..=0)
+    Form::new(Algorithm::Direct, &product.geometry, 0..=0, &[])
 }

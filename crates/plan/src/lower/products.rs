@@ -2,7 +2,7 @@
 //! algorithm and method.
 
 use copriv_model::kernel::Geometry;
-use copriv_model::{Graph, NodeId};
+use copriv_model::{Graph, NodeId, Op};
 
 use crate::PlanError;
 use crate::choice::{Choice, Preset};
@@ -92,6 +92,10 @@ impl<'a> Products<'a> {
             geometry: self.geometry(id).ok_or_else(unsupported)?,
             weight_bits: linear.weight_bits,
             ternary: linear.ternary,
+            bounds: match &node.op {
+                Op::Conv(conv) => conv.kernel_bounds.clone(),
+                _ => Vec::new(),
+            },
             ring,
             wrap: (from < ring).then_some(Wrap { from, offset, sign_known }),
             channel_shifts: linear.channel_shifts.clone(),
