@@ -406,6 +406,9 @@ pub struct Export {
     /// Epochs of quantisation-aware training
     #[arg(long)]
     pub epochs: Option<usize>,
+    /// Device for this training; `copriv devices` lists what works
+    #[arg(long, default_value_t)]
+    pub device: Processor,
     /// Seed
     #[arg(long, default_value_t = 1)]
     pub seed: u64,

@@ -34,7 +34,7 @@ pub fn run(args: &cli::Export) -> Result<()> {
         return Ok(());
     }
     let merge = args.merge.clone();
-    let mut config = ExportConfig { seed: args.seed, merge, ..ExportConfig::default() };
+    let mut config = ExportConfig { seed: args.seed, device: args.device, merge, ..ExportConfig::default() };
     if let Some(path) = &args.bits {
         config.quant = bits::load(path)?;
     }
