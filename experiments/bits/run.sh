@@ -1,39 +1,52 @@
 #!/bin/sh
-# Hessian-guided against uniform widths at equal planned bytes: mbv2-tiny on the embedded data, three seeds.
+# Quantisation on the embedded data, mbv2-tiny, three seeds.
 #
 #   sh experiments/bits/run.sh [OUT]        # COPRIV=target/release/copriv
 #
-# For each seed a float network, then under the planned bytes of uniform W3 and W4 the best uniform, MACs-guided
-# and Hessian-guided widths, each exported without and with quantisation-aware training. Prints and writes
-# OUT/results.csv: seed, limit, method, planned bytes, epochs of training, integer accuracy in percent of the test images.
+# 1. Hessian-guided against uniform and MACs-guided widths under the planned bytes of uniform W3 and W4, without
+#    and with quantisation-aware training.
+# 2. W4A6 with a residual stream of 8 bits, by the progressive recipe.
+# 3. W2 and W3 mixed (the half of the layers that loses most by W2 has W3), A6, likewise; and ternary.
+#
+# Whatever lies in OUT is not made again. Writes experiments/bits/results.csv and results.json (percent of the
+# 1,000 test images; `planned` are bytes an inference before training) and accuracy.svg.
 set -eu
 copriv=${COPRIV:-target/release/copriv}
 out=${1:-runs/bits}
+here=$(dirname "$0")
 mkdir -p "$out"
-echo "seed,limit,method,planned,epochs,integer" > "$out/results.csv"
 field() { python3 -c 'import json,sys; d=json.load(open(sys.argv[1])); print(eval(sys.argv[2]))' "$1" "$2"; }
-for seed in 1 2 3; do
+made() { [ -e "$1.json" ]; }
+for seed in ${SEEDS:-1 2 3}; do
     float=$out/float-$seed
-    [ -e "$float/best.safetensors" ] || "$copriv" train --arch mbv2-tiny --seed "$seed" --out "$float"
-    "$copriv" bits "$float/best.safetensors" --comm-limit 1000GB --seed "$seed" \
-        --out "$out/all.toml" --json "$out/front-$seed.json"
+    [ -e "$float/done" ] || { "$copriv" train --arch mbv2-tiny --seed "$seed" --out "$float"; touch "$float/done"; }
+    start=$float/best.safetensors
+    bits() {
+        made "$out/$1" || "$copriv" bits "$start" --seed "$seed" --probes 40 --images 256 --ot softspoken8 \
+            --comm-limit "$2" --method "$3" --out "$out/$1.toml" --json "$out/$1.json" > "$out/$1.txt"
+    }
+    bits "all-$seed" 1000GB hessian
     for width in 3 4; do
-        # The second layer never has the outer layers' fixed width.
-        limit=$(field "$out/front-$seed.json" \
-            "next(p['planned'] for p in d['front'] if p['method'] == 'uniform' and p['weights'][1] == $width)")
+        # The second layer never has the outer layers' fixed width. A byte of slack: a limit is compared before
+        # rounding.
+        limit=$(field "$out/all-$seed.json" \
+            "1 + next(p['planned'] for p in d['front'] if p['method'] == 'uniform' and p['weights'][1] == $width)")
         for method in uniform macs hessian; do
-            name=$seed-w$width-$method
-            # A byte of slack: a limit is compared before rounding.
-            "$copriv" bits "$float/best.safetensors" --comm-limit $((limit + 1)) --method $method --seed "$seed" \
-                --out "$out/$name.toml" --json "$out/$name.json"
-            planned=$(field "$out/$name.json" "d['choice']['planned']")
+            name=w$width-$method-$seed
+            bits "$name" "$limit" $method
             for epochs in 0 2; do
-                "$copriv" export "$float/best.safetensors" --bits "$out/$name.toml" --seed "$seed" \
-                    --epochs $epochs --out "$out/$name-$epochs" --json "$out/$name-$epochs.json"
-                integer=$(field "$out/$name-$epochs.json" "d['integer']")
-                echo "$seed,W$width,$method,$planned,$epochs,$integer" >> "$out/results.csv"
+                made "$out/export-$name-$epochs" || "$copriv" export "$start" --bits "$out/$name.toml" --seed "$seed" \
+                    --epochs $epochs --out "$out/model-$name-$epochs" --json "$out/export-$name-$epochs.json" > /dev/null
             done
         done
     done
+    python3 "$here/mixed.py" "$out/all-$seed.json" "$out/all-$seed.toml" > "$out/mixed-$seed.toml"
+    recipe() {
+        made "$out/export-$1-$seed" || "$copriv" quantize "$start" --recipe "$here/../../recipes/quantise/progressive.toml" \
+            --seed "$seed" --out "$out/model-$1-$seed" --json "$out/export-$1-$seed.json" $2 > /dev/null
+    }
+    recipe w4a6 "--weight-bits 4 --act-bits 6 --residual-bits 8"
+    recipe mixed "--bits $out/mixed-$seed.toml"
+    recipe ternary "--weight-bits ternary --act-bits 6 --residual-bits 8"
 done
-cat "$out/results.csv"
+python3 "$here/collect.py" "$out" "$here"

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use copriv_train::quant::WeightWidth;
 use copriv_train::weights::{self, Normalisation};
 use copriv_train::{Checkpoint, Dataset, Merge, Processor, TrainError};
 use serde::{Deserialize, Serialize};
@@ -49,8 +50,14 @@ pub enum Command {
     )]
     Bits(Bits),
     /// Merge freed blocks, quantise, and write an integer model
-    #[command(after_help = "Example: copriv export runs/pruned/best.safetensors --out models/tiny")]
+    #[command(
+        visible_alias = "quantize",
+        after_help = "Example: copriv export runs/pruned/best.safetensors --out models/tiny\n         copriv quantize runs/pruned/best.safetensors --ptq --weight-bits 8 --out models/tiny"
+    )]
     Export(Export),
+    /// Compare float, fake-quantised, integer and private values of an exported model, layer by layer
+    #[command(after_help = "Example: copriv check models/tiny --images 2")]
+    Check(Check),
     /// Evaluate an integer model privately, by two processes, and compare with the executor
     #[command(after_help = "Example: copriv private-eval models/tiny --images 20")]
     PrivateEval(PrivateEval),
@@ -273,9 +280,9 @@ pub struct Prune {
     /// How the blocks are found
     #[arg(long, value_enum, default_value_t)]
     pub method: PruneMethod,
-    /// Width of the weights that the export will have, 2 to 8
+    /// Width of the weights that the export will have, 2 to 8, or ternary
     #[arg(long)]
-    pub weight_bits: Option<u32>,
+    pub weight_bits: Option<WeightWidth>,
     /// Width of its activations
     #[arg(long)]
     pub act_bits: Option<u32>,
@@ -387,38 +394,58 @@ pub struct Export {
     pub network: Network,
     #[command(flatten)]
     pub data: Data,
-    /// Width of the weights, 2 to 8; first and last layer have 8
+    /// Stages of quantisation-aware training, widths, distillation: a file such as
+    /// recipes/quantise/progressive.toml
+    #[arg(long, value_name = "FILE")]
+    pub recipe: Option<PathBuf>,
+    /// Width of the weights, 2 to 8, or ternary; first and last layer have 8
     #[arg(long)]
-    pub weight_bits: Option<u32>,
+    pub weight_bits: Option<WeightWidth>,
     /// Width of the activations, 2 to 8
     #[arg(long)]
     pub act_bits: Option<u32>,
+    /// Width of the residual stream, 4 to 16
+    #[arg(long)]
+    pub residual_bits: Option<u32>,
+    /// Widths of every layer, as `copriv bits` wrote them
+    #[arg(long, conflicts_with_all = ["weight_bits", "act_bits", "residual_bits"])]
+    pub bits: Option<PathBuf>,
     /// Freed blocks that become one convolution: all, none, or names, as `copriv prune` prints them
     #[arg(long, value_name = "BLOCKS", default_value = "all", value_parser = merge)]
     pub merge: Merge,
-    /// Widths of every layer, as `copriv bits` wrote them
-    #[arg(long, conflicts_with_all = ["weight_bits", "act_bits"])]
-    pub bits: Option<PathBuf>,
     /// Accumulators as narrow as the real weights allow: fewer bytes, but a bound on the weights
     /// of each layer becomes public
     #[arg(long)]
     pub tight_accumulators: bool,
-    /// Epochs of quantisation-aware training
+    /// Post-training quantisation: no training at all
+    #[arg(long, conflicts_with_all = ["recipe", "epochs"])]
+    pub ptq: bool,
+    /// Epochs of quantisation-aware training at the final widths
     #[arg(long)]
     pub epochs: Option<usize>,
-    /// Device for this training; `copriv devices` lists what works
-    #[arg(long, default_value_t)]
-    pub device: Processor,
-    /// Seed
-    #[arg(long, default_value_t = 1)]
-    pub seed: u64,
-    /// Folder of the integer model, or file of the weights
-    #[arg(long)]
-    pub out: PathBuf,
-    /// Instead of an integer model, write the float weights with PyTorch's names (safetensors)
-    #[arg(long)]
+    /// Instead of an integer model, write the float weights with PyTorch's names (safetensors) to the
+    /// file --out
+    #[arg(long, requires = "out")]
     pub pytorch: bool,
-    /// Also write the result as JSON; `-` is standard output
+    #[command(flatten)]
+    pub run: Run,
+}
+
+#[derive(Args, Debug)]
+pub struct Check {
+    /// Folder of an exported model
+    pub model: PathBuf,
+    #[command(flatten)]
+    pub data: Data,
+    /// Images to evaluate privately: an even sample of the test split
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub images: u32,
+    /// Images for the other networks [default: the whole test split]
+    #[arg(long)]
+    pub test_images: Option<usize>,
+    #[command(flatten)]
+    pub terms: TermsArgs,
+    /// Also write the comparison as JSON; `-` is standard output
     #[arg(long)]
     pub json: Option<PathBuf>,
 }

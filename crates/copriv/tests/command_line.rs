@@ -319,6 +319,60 @@ fn chosen_widths_keep_within_the_limit_once_exported() {
 }
 
 #[test]
+fn check_names_the_layer_that_was_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    save_chain(&folder.path().join("float.safetensors"));
+    let (float, model) = (path("float.safetensors"), path("model"));
+    let (code, _, stderr) = run(&["export", &float, "--epochs", "0", "--out", &model]);
+    assert_eq!(code, 0, "{stderr}");
+    let check = ["check", &model, "--images", "2", "--test-images", "100"];
+    let (code, stdout, stderr) = run(&check);
+    assert_eq!(code, 0, "{stdout}{stderr}");
+    assert!(stdout.contains("integer 100 (100.00 %)") && stdout.contains("no value differs"), "{stdout}");
+    assert!(stdout.contains("values of 2 images are equal"), "{stdout}");
+
+    let mut changed = file::load(Path::new(&model)).unwrap();
+    let mut layer = changed.weights.layer("conv1").unwrap().clone();
+    layer.weight[5] ^= 1;
+    changed.weights.insert("conv1", layer);
+    file::save(&changed, Path::new(&model)).unwrap();
+    fails(&check, &["conv1", "nothing explains"]);
+}
+
+#[test]
+fn the_progressive_recipe_is_stopped_and_gone_on_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    save_chain(&folder.path().join("float.safetensors"));
+    let (float, model, json) = (path("float.safetensors"), path("model"), path("model.json"));
+    let recipe = concat!(env!("CARGO_MANIFEST_DIR"), "/../../recipes/quantise/progressive.toml");
+    let start = ["quantize", &float, "--recipe", recipe, "--weight-bits", "ternary", "--out", &model];
+    let stop: Vec<&str> = start.into_iter().chain(["--max-minutes", "0.005"]).collect();
+    let (code, _, stderr) = run(&stop);
+    assert_eq!(code, 3, "{stderr}");
+    let (code, stdout, stderr) = run(&["quantize", "--resume", &model, "--json", &json]);
+    assert_eq!(code, 0, "{stdout}{stderr}");
+    assert!(stdout.contains("conv1.relu.requant") && stdout.contains("saturates"), "{stdout}");
+    let stages = std::fs::read_to_string(folder.path().join("model/metrics.csv")).unwrap();
+    for stage in ["qat-1,1", "qat-2,1", "qat-3,2", "qat-4,3", "qat,4"] {
+        assert!(stages.lines().any(|l| l.starts_with(stage)), "{stage}: {stages}");
+    }
+    let graph = file::load_graph(Path::new(&model)).unwrap();
+    let ternary: Vec<bool> = graph.nodes.iter().filter_map(|n| Some(n.op.linear()?.ternary)).collect();
+    assert_eq!(ternary, [false, true, true, false]);
+    let outcome: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&json).unwrap()).unwrap();
+    assert_eq!(outcome["fake_quant"], outcome["integer"]);
+    let proofs = outcome["requantisations"].as_array().unwrap();
+    assert_eq!(proofs.len(), 3);
+    assert!(proofs.iter().all(|p| p["bytes"].as_u64() > Some(0)), "{proofs:?}");
+    let (code, stdout, stderr) = run(&["check", &model, "--test-images", "50"]);
+    assert_eq!(code, 0, "{stdout}{stderr}");
+    fails(&["quantize", &float, "--recipe", &float], &["float.safetensors"]);
+    fails(&["quantize", &float, "--weight-bits", "nine"], &["nine", "ternary"]);
+}
+
+#[test]
 fn a_port_in_use_is_named() {
     let folder = tempfile::tempdir().unwrap();
     save_model(folder.path());
@@ -358,7 +412,9 @@ fn a_server_outlives_clients_that_go_away() {
 
 #[test]
 fn every_command_has_help_with_an_example() {
-    for command in ["demo", "train", "prune", "bits", "export", "private-eval", "explain", "serve", "query"] {
+    for command in
+        ["demo", "train", "prune", "bits", "export", "check", "private-eval", "explain", "serve", "query"]
+    {
         let (code, stdout, _) = run(&[command, "--help"]);
         assert_eq!(code, 0);
         assert!(stdout.contains("Example: copriv"), "{command}: {stdout}");

@@ -26,6 +26,7 @@
 
 pub mod bits;
 mod checkpoint;
+pub mod compare;
 pub mod data;
 mod device;
 mod error;
@@ -51,8 +52,8 @@ pub use fixed::fixed_point;
 pub use lower::{integer_graph, integer_model, structure};
 pub use net::Arch;
 pub use pipeline::{
-    Evaluation, ExportConfig, Exported, Merge, TrainConfig, evaluate, export, integer_logits, merge, train,
-    untrained,
+    Evaluation, ExportConfig, Exported, Merge, QuantStage, TrainConfig, evaluate, export, integer_logits,
+    merge, train, untrained,
 };
 pub use prune::{Communication, Limit, PruneConfig, Pruned, PrunedBlock, prune, prune_to};
 pub use quant::QuantConfig;

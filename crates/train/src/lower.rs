@@ -1,8 +1,8 @@
 //! From a quantised network to the integer model.
 
 use copriv_model::{
-    Bias as IntegerBias, ConvSpec, GraphBuilder, LayerWeights, Linear, LinearSpec, Model, NodeId, TensorType,
-    Weights as IntegerWeights, range,
+    Bias as IntegerBias, ConvSpec, GraphBuilder, LayerWeights, Linear, LinearSpec, Model, NodeId,
+    Op as IntegerOp, TensorType, Weights as IntegerWeights, range,
 };
 
 use crate::TrainError;
@@ -149,7 +149,9 @@ impl Lowering<'_> {
             place.push(top);
         }
         let output = place.last().copied().unwrap_or(0);
-        Ok((b.finish(output)?, integers))
+        let mut graph = b.finish(output)?;
+        wrap_where_proven(&mut graph)?;
+        Ok((graph, integers))
     }
 
     fn requantise(&self, name: &str, b: &mut GraphBuilder, x: NodeId) -> Result<NodeId, TrainError> {
@@ -161,15 +163,7 @@ impl Lowering<'_> {
                 format!("its scale 2^{} is finer than its accumulator's 2^{}", act.scale, from.scale_log2),
             )
         })?;
-        let to = if act.signed {
-            TensorType::signed(from.shape, act.bits, act.scale)
-        } else {
-            TensorType::unsigned(from.shape, act.bits, act.scale)
-        };
-        let (lo, hi) = range::of_type(from);
-        let (lo, hi) = (range::round_shift(lo, shift), range::round_shift(hi, shift));
-        let clamp = lo < to.min() || hi > to.max();
-        Ok(b.requant(&format!("{name}.requant"), x, shift, act.bits, act.signed, clamp)?)
+        Ok(b.requant(&format!("{name}.requant"), x, shift, act.bits, act.signed, true)?)
     }
 
     /// The public description of a layer, and its integers if there are weights.
@@ -192,7 +186,7 @@ impl Lowering<'_> {
         let shifts = scale.shifts();
         let public = Linear {
             weight_bits: scale.bits,
-            ternary: false,
+            ternary: scale.ternary,
             weight_scale_log2: scale.finest(),
             channel_shifts: if shifts.iter().all(|&s| s == 0) { vec![] } else { shifts },
             acc_bits: 0,
@@ -225,6 +219,20 @@ impl Lowering<'_> {
         };
         Ok((spec, integers))
     }
+}
+
+/// A requantisation saturates only where its operand, by public facts, may leave its type. What it
+/// gives is the same either way, so one proof serves all.
+fn wrap_where_proven(graph: &mut copriv_model::Graph) -> Result<(), TrainError> {
+    let ranges = range::of_graph(graph)?;
+    for node in &mut graph.nodes {
+        if let IntegerOp::Requant { shift, clamp } = &mut node.op {
+            let (lo, hi) = ranges[node.inputs[0]];
+            let (lo, hi) = (range::round_shift(lo, *shift), range::round_shift(hi, *shift));
+            *clamp = lo < node.output.min() || hi > node.output.max();
+        }
+    }
+    Ok(graph.validate()?)
 }
 
 /// Widest bias that does not widen the accumulator beyond what the products need: claiming it

@@ -13,7 +13,7 @@ use crate::device::Processor;
 use crate::fit::{Distill, Job, Progress, accuracy, argmax, fit, logits};
 use crate::lower::integer_model;
 use crate::net::{Arch, Graph, Weights};
-use crate::quant::{QuantConfig, calibrate};
+use crate::quant::{QuantConfig, ScaleLearning, WeightWidth, calibrate};
 use crate::recipe::Recipe;
 use crate::rewrite::{fold_norms, merge_blocks, mergeable};
 use crate::weights::{self, Normalisation};
@@ -77,8 +77,13 @@ pub enum Merge {
 pub struct ExportConfig {
     /// Widths.
     pub quant: QuantConfig,
-    /// Quantisation-aware training; no epochs means none.
+    /// Stages of training on the way, widest first: each at its widths where the target's are
+    /// narrower. Stages at which nothing would be wider than the target are left out.
+    pub stages: Vec<QuantStage>,
+    /// Quantisation-aware training at the target's widths; no epochs means none.
     pub qat: Recipe,
+    /// How the scales are learned meanwhile.
+    pub scales: ScaleLearning,
     /// Distillation from the float network while doing so.
     pub distill: Distill,
     /// Which freed blocks to merge first.
@@ -91,10 +96,27 @@ pub struct ExportConfig {
     pub seed: u64,
 }
 
+/// Training at widths on the way to the target.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QuantStage {
+    /// No weights are narrower.
+    pub weight_bits: WeightWidth,
+    /// No rectified activation is narrower.
+    pub act_bits: u32,
+    /// How long and how hard.
+    pub recipe: Recipe,
+}
+
+/// Names of the stages in `metrics.csv` and among the kept states.
+const STAGES: [&str; 8] = ["qat-1", "qat-2", "qat-3", "qat-4", "qat-5", "qat-6", "qat-7", "qat-8"];
+
 impl Default for ExportConfig {
     fn default() -> Self {
         Self {
             quant: QuantConfig::default(),
+            stages: Vec::new(),
+            scales: ScaleLearning::default(),
             // Merged kernels are large and steep: small steps, short gradients.
             qat: Recipe {
                 epochs: 2,
@@ -118,7 +140,9 @@ impl Default for ExportConfig {
 pub struct Exported {
     /// The integer model: its graph is public, its weights are the server's.
     pub model: Model,
-    /// What it was lowered from.
+    /// The network before quantisation, folded and merged.
+    pub float: Checkpoint,
+    /// The fake-quantised one that the model was lowered from.
     pub checkpoint: Checkpoint,
     /// Percent of the test images, by the float network before quantisation.
     pub float_accuracy: f64,
@@ -147,6 +171,7 @@ pub fn train(
         label: "train",
         start: &start,
         teacher: teacher.as_ref().map(|teacher| (teacher, config.distill)),
+        scales: None,
         gates: None,
         recipe: &config.recipe,
         device: config.device,
@@ -201,22 +226,18 @@ pub fn export(
     progress: &mut dyn Progress,
 ) -> Result<Exported, TrainError> {
     let float = merge(start, &config.merge)?;
-    let images = data.train.sample(config.calibration.max(1));
-    let spec = calibrate(&float.graph, &float.weights, &images, data.pixels, &config.quant)?;
-    let mut quantised = Checkpoint { stage: Stage::Quantised, quant: Some(spec), ..float.clone() };
-    if config.qat.epochs > 0 {
-        let job = Job {
-            label: "qat",
-            start: &quantised,
-            teacher: Some((&float, config.distill)),
-            gates: None,
-            recipe: &config.qat,
-            device: config.device,
-            keep_best: true,
-            seed: config.seed,
-        };
-        quantised = fit(job, data, progress)?;
+    if config.stages.len() > STAGES.len() {
+        return Err(TrainError::config("stages", format!("more than {}", STAGES.len())));
     }
+    let mut weights = float.weights.clone();
+    for (stage, label) in config.stages.iter().zip(STAGES) {
+        let widths = config.quant.at_least(&float.graph, stage.weight_bits, stage.act_bits)?;
+        if !widths.same_widths(&config.quant, &float.graph)? {
+            weights =
+                trained(config, (&float, weights), (label, &widths, &stage.recipe), data, progress)?.weights;
+        }
+    }
+    let quantised = trained(config, (&float, weights), ("qat", &config.quant, &config.qat), data, progress)?;
     let model = integer_model(&quantised, &config.quant)?;
     let test = &data.test;
     let right: Vec<usize> = integer_logits(&model, test)?.iter().map(|z| execute::argmax(z)).collect();
@@ -226,8 +247,37 @@ pub fn export(
         fake_quant_accuracy: evaluate(&quantised, test)?.accuracy,
         integer_accuracy: 100.0 * right as f64 / test.len().max(1) as f64,
         model,
+        float,
         checkpoint: quantised,
     })
+}
+
+/// One stage: scales from what the network with these weights shows, then training.
+fn trained(
+    config: &ExportConfig,
+    (float, weights): (&Checkpoint, Weights),
+    (label, widths, recipe): (&'static str, &QuantConfig, &Recipe),
+    data: &Dataset,
+    progress: &mut dyn Progress,
+) -> Result<Checkpoint, TrainError> {
+    let images = data.train.sample(config.calibration.max(1));
+    let spec = calibrate(&float.graph, &weights, &images, data.pixels, widths)?;
+    let start = Checkpoint { stage: Stage::Quantised, weights, quant: Some(spec), ..float.clone() };
+    if recipe.epochs == 0 {
+        return Ok(start);
+    }
+    let job = Job {
+        label,
+        start: &start,
+        teacher: Some((float, config.distill)),
+        scales: Some((widths, config.scales)),
+        gates: None,
+        recipe,
+        device: config.device,
+        keep_best: true,
+        seed: config.seed,
+    };
+    fit(job, data, progress)
 }
 
 /// What a network says of some images.

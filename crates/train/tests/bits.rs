@@ -1,5 +1,6 @@
 //! Widths under a limit: the best there are, within it, and what the export makes of them.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use copriv_train::bits::{Costs, Curvature, Search, Solution};
@@ -100,9 +101,11 @@ fn widths_by_name_are_exported_and_strangers_refused() {
     let data = Dataset { test: data.test.sample(50), validation: data.validation.sample(10), ..data };
     let checkpoint = chain(&data);
     let with = |weights: &[(&str, u32)], activations: &[(&str, u32)]| {
-        let map = |pairs: &[(&str, u32)]| pairs.iter().map(|&(n, b)| (n.to_owned(), b)).collect();
-        let quant =
-            QuantConfig { weights: map(weights), activations: map(activations), ..QuantConfig::default() };
+        let map = |pairs: &[(&str, u32)]| -> BTreeMap<String, u32> {
+            pairs.iter().map(|&(n, b)| (n.to_owned(), b)).collect()
+        };
+        let weights = map(weights).into_iter().map(|(name, bits)| (name, bits.into())).collect();
+        let quant = QuantConfig { weights, activations: map(activations), ..QuantConfig::default() };
         let config = ExportConfig {
             quant,
             qat: Recipe { epochs: 0, ..Recipe::default() },

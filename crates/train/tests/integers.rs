@@ -7,6 +7,7 @@ use std::path::Path;
 use burn::tensor::{Device, Tensor};
 use common::{noise, random_network};
 use copriv_model::execute;
+use copriv_train::compare::{Cause, compare};
 use copriv_train::data::{self, Images, PixelScale};
 use copriv_train::net::{Arch, Array, Graph, Network, Node, Op, Pass, Weights};
 use copriv_train::quant::{QuantConfig, calibrate};
@@ -55,8 +56,12 @@ fn fake_quantised_and_integer_logits_are_equal_on_real_images() {
     let images = data.validation.sample(200);
     for (how, seed) in [(Merge::None, 1), (Merge::All, 2), (Merge::Only(vec!["block2".into()]), 3)] {
         let start = pruned("mbv2-tiny", &data, |block| block % 2 == 0, seed);
-        for bits in [(8, 8), (4, 6), (6, 4)] {
-            let config = QuantConfig { weight_bits: bits.0, act_bits: bits.1, ..QuantConfig::default() };
+        for bits in [("8", 8), ("4", 6), ("6", 4), ("ternary", 3)] {
+            let config = QuantConfig {
+                weight_bits: bits.0.parse().unwrap(),
+                act_bits: bits.1,
+                ..QuantConfig::default()
+            };
             let quantised = quantise(&start, &how, &data, &config);
             let (predictions, logits) = agreement(&quantised, &images, &config);
             assert!(predictions >= 0.999, "{how:?} {bits:?}: {predictions}");
@@ -64,6 +69,28 @@ fn fake_quantised_and_integer_logits_are_equal_on_real_images() {
             assert!(logits == 1.0, "{how:?} {bits:?}: {logits} of the logits are equal");
         }
     }
+}
+
+/// Sums that single precision cannot hold are the only reason for which values differ.
+#[test]
+fn every_difference_has_a_cause() {
+    let data = embedded();
+    let images = data.validation.sample(50);
+    let start = pruned("mbv2-tiny", &data, |block| block % 2 == 0, 6);
+    let compared = |config: &QuantConfig| {
+        let float = merge(&start, &Merge::All).unwrap();
+        let quantised = quantise(&start, &Merge::All, &data, config);
+        let model = integer_model(&quantised, config).unwrap();
+        compare(&float, &quantised, &model, &images).unwrap()
+    };
+    let narrow = compared(&QuantConfig::default());
+    assert_eq!((narrow.first(), narrow.predictions(), narrow.within_one()), (None, 100.0, 100.0));
+    assert!(narrow.layers.iter().all(|l| l.values > 0 && l.float_error > 0.0));
+    let wide = compared(&QuantConfig { weight_bits: 8.into(), residual_bits: 16, ..QuantConfig::default() });
+    let causes: Vec<Cause> = wide.layers.iter().filter_map(|l| l.cause).collect();
+    assert_eq!(wide.first().and_then(|l| l.cause), Some(Cause::SinglePrecision));
+    assert!(causes.iter().all(|c| matches!(c, Cause::SinglePrecision | Cause::Inherited)), "{causes:?}");
+    assert!(wide.within_one() >= 99.99, "{}", wide.within_one());
 }
 
 #[test]

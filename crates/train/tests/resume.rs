@@ -10,14 +10,16 @@ use std::process::{Child, Command, Stdio};
 
 use copriv_train::data::{self, Dataset};
 use copriv_train::fit::{Advance, State};
+use copriv_train::net::Array;
+use copriv_train::quant::{ScaleLearning, WeightWidth};
 use copriv_train::{
-    Checkpoint, Metrics, Progress, PruneConfig, PrunedBlock, Recipe, RunFolder, TrainConfig, TrainError,
-    prune, train, untrained,
+    Checkpoint, ExportConfig, Metrics, Progress, PruneConfig, PrunedBlock, QuantConfig, QuantStage, Recipe,
+    RunFolder, TrainConfig, TrainError, export, prune, train, untrained,
 };
 
 /// Names the folder of a run, in the process that is to run it.
 const FOLDER: &str = "COPRIV_TEST_RUN";
-/// What to run there: `train` or `prune`.
+/// What to run there: `train`, `prune` or `export`.
 const WHAT: &str = "COPRIV_TEST_WHAT";
 /// Step after which the run stops by itself and keeps its state; none for a whole run.
 const STOP: &str = "COPRIV_TEST_STOP";
@@ -61,7 +63,29 @@ fn run() {
     let mut reporter = Reporter { steps: 0, stop };
     let data = images();
     let fresh = !folder.join("args.toml").exists();
-    let outcome = if std::env::var(WHAT).unwrap() == "train" {
+    let what = std::env::var(WHAT).unwrap();
+    let outcome = if what == "export" {
+        let start = untrained("mbv2-tiny", &data, 5).unwrap();
+        let gentle = |epochs| Recipe { rate: 1e-3, ..recipe(epochs) };
+        let config = ExportConfig {
+            quant: QuantConfig { weight_bits: WeightWidth::Ternary, act_bits: 3, ..QuantConfig::default() },
+            stages: vec![QuantStage { weight_bits: 4.into(), act_bits: 4, recipe: gentle(2) }],
+            qat: gentle(2),
+            scales: ScaleLearning { rate: 0.2, until: 0.9 },
+            calibration: 32,
+            seed: 5,
+            ..ExportConfig::default()
+        };
+        let (mut run, config) = if fresh {
+            (RunFolder::create(folder, &config, &mut reporter).unwrap(), config)
+        } else {
+            RunFolder::open(folder, &mut reporter).unwrap()
+        };
+        let data = Dataset { test: data.test.sample(20), ..data };
+        export(&config, &start, &data, &mut run).map(|exported| {
+            exported.checkpoint.save(&folder.join("quantised.safetensors")).unwrap();
+        })
+    } else if what == "train" {
         let config = TrainConfig { recipe: recipe(4), seed: 5, ..TrainConfig::default() };
         let (mut run, config) = if fresh {
             (RunFolder::create(folder, &config, &mut reporter).unwrap(), config)
@@ -178,4 +202,26 @@ fn a_killed_pruning_goes_on_to_the_same_alphas() {
     assert_eq!(found, blocks(&killed));
     assert_eq!(state(&straight, "search"), state(&killed, "search"));
     same_results(&straight, &killed);
+}
+
+#[test]
+fn a_killed_quantisation_goes_on_with_its_scales() {
+    let dir = tempfile::tempdir().unwrap();
+    let [straight, killed] = folders(&dir);
+    finish(&straight, "export", None);
+    // In the second epoch at four bits, then in the middle of the last stage.
+    kill_after(&killed, "export", STEPS + 2);
+    finish(&killed, "export", Some(2 * STEPS + 1));
+    let scales = state(&killed, "qat").scales;
+    assert!(scales.iter().all(|part| part.iter().count() > 10));
+    let moved = |(_, array): (&str, &Array)| array.data.iter().any(|t| t.fract() != 0.0);
+    assert!(scales[0].iter().any(moved), "scales are learned");
+    finish(&killed, "export", None);
+    same_results(&straight, &killed);
+    let quantised = |folder: &Path| Checkpoint::load(&folder.join("quantised.safetensors")).unwrap();
+    assert!(quantised(&straight) == quantised(&killed));
+    for stage in ["qat-1", "qat"] {
+        let [a, b] = [&straight, &killed].map(|folder| state(folder, stage));
+        assert!(a.weights == b.weights && a.scales == b.scales, "{stage}");
+    }
 }

@@ -1,6 +1,7 @@
 //! One module a command.
 
 mod bits;
+mod check;
 mod data;
 mod demo;
 mod devices;
@@ -32,6 +33,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Data(args) => data::run(&args.what),
         Command::Eval(args) => eval::run(&args),
         Command::Bits(args) => bits::run(&args),
+        Command::Check(args) => check::run(&args),
         Command::Export(args) => export::run(&args),
         Command::PrivateEval(args) => private_eval::run(&args),
         Command::Explain(args) => explain::run(&args),

@@ -86,7 +86,7 @@ impl<'a> Search<'a> {
         let mut config = self.base.clone();
         for (unit, &option) in self.units.iter().zip(choice) {
             let widths = unit.options[option];
-            config.weights.insert(unit.layer.clone(), widths.weights);
+            config.weights.insert(unit.layer.clone(), widths.weights.into());
             if let (Some(name), Some(bits)) = (&unit.activation, widths.activation) {
                 config.activations.insert(name.clone(), bits);
             }

@@ -65,13 +65,14 @@ pub(super) fn units(
     let (first, last) = (fixed.keys().next().copied(), fixed.keys().next_back().copied());
     let mut taken = vec![false; graph.nodes.len()];
     let mut units = Vec::with_capacity(fixed.len());
-    for (&id, &bits) in &fixed {
+    for (&id, &width) in &fixed {
         let node = &graph.nodes[id];
         let source = source(graph, &rounded, node.inputs[0]);
         let rectified = matches!(graph.nodes[source].op, Op::Relu { .. }) && rounded[source];
         let chosen = (curvature.values.is_some() && rectified && !taken[source]).then_some(source);
         taken[source] |= chosen.is_some();
-        let weights = if Some(id) == first || Some(id) == last { vec![bits] } else { WEIGHT_WIDTHS.to_vec() };
+        let weights =
+            if Some(id) == first || Some(id) == last { vec![width.bits()] } else { WEIGHT_WIDTHS.to_vec() };
         let activations: Vec<Option<u32>> = match chosen {
             Some(_) => ACTIVATION_WIDTHS.map(Some).collect(),
             None => vec![None],
@@ -86,7 +87,7 @@ pub(super) fn units(
             input_bits: values.get(&source).map_or(pixel_bits, |act| act.bits),
         };
         for &weights in &weights {
-            let of_weights = trace * calibration.weight_error(id, weights, base.max_spread)?;
+            let of_weights = trace * calibration.weight_error(id, weights.into(), base.max_spread)?;
             for &activation in &activations {
                 let of_activation = match (chosen, activation, &curvature.values) {
                     (Some(source), Some(bits), Some(traces)) => {

@@ -10,7 +10,7 @@ use crate::checkpoint::{Checkpoint, Stage};
 use crate::data::Batch;
 use crate::net::{Gates, Network, Pass, Weights};
 use crate::prune::GateSearch;
-use crate::quant::Fake;
+use crate::quant::{Fake, QuantSpec, Scales};
 use crate::recipe::Recipe;
 use crate::rewrite::fold_norms;
 
@@ -21,6 +21,8 @@ pub struct Learner {
     /// The moving average and its decay.
     average: Option<(Network, f64)>,
     fake: Option<Fake>,
+    /// Scales that are learned, and whether they are at the moment.
+    scales: Option<(Scales, bool)>,
     teacher: Option<(Network, Distill)>,
     label_smoothing: f32,
     device: Device,
@@ -59,10 +61,43 @@ impl Learner {
             average: average.map(|network| (network, recipe.ema)),
             network,
             fake,
+            scales: None,
             teacher,
             label_smoothing: recipe.label_smoothing,
             device: device.clone(),
         })
+    }
+
+    /// Learns the scales, too, from now on.
+    ///
+    /// # Errors
+    /// Scales of another network.
+    pub(super) fn learn_scales(&mut self, scales: Scales) -> Result<(), TrainError> {
+        self.fake = Some(scales.fake(&self.device, true)?);
+        self.scales = Some((scales, true));
+        Ok(())
+    }
+
+    /// Keeps the scales where they are.
+    ///
+    /// # Errors
+    /// As [`Self::learn_scales`].
+    pub(super) fn freeze_scales(&mut self) -> Result<(), TrainError> {
+        if let Some((scales, learning @ true)) = &mut self.scales {
+            *learning = false;
+            self.fake = Some(scales.fake(&self.device, false)?);
+        }
+        Ok(())
+    }
+
+    /// The learned scales.
+    pub(super) fn scales(&self) -> Option<&Scales> {
+        self.scales.as_ref().map(|(scales, _)| scales)
+    }
+
+    /// The same as they stand, or `other`.
+    pub(super) fn spec_or(&self, other: &Option<QuantSpec>) -> Option<QuantSpec> {
+        self.scales().map(|scales| scales.spec().clone()).or_else(|| other.clone())
     }
 
     /// One forward and backward pass, and one update.
@@ -98,6 +133,11 @@ impl Learner {
             let alpha = alpha.and_then(|g| g.into_data().convert::<f32>().try_into_vec().ok());
             search.update(&alpha.unwrap_or_else(|| vec![0.0; search.alpha().len()]));
         }
+        if let (Some((scales, true)), Some(fake)) = (&mut self.scales, &mut self.fake) {
+            // Both fail for scales of another network only, which `learn_scales` refuses.
+            scales.step(fake, &mut gradients).expect("scales of this network");
+            *fake = scales.fake(&self.device, true).expect("scales of this network");
+        }
         let gradients = self.network.gradients(&mut gradients);
         let parameters = self.descent.step(rate, self.network.parameters(), gradients);
         self.network.set_parameters(parameters);
@@ -120,6 +160,7 @@ impl Learner {
     pub(super) fn save(&self, state: &mut State) {
         state.weights = self.network.weights();
         (state.position.optimizer_steps, state.moments) = self.descent.state(&self.network);
+        state.scales = self.scales().map(Scales::state).unwrap_or_default();
         state.average = self.average.as_ref().map(|(average, _)| average.weights()).unwrap_or_default();
     }
 
@@ -128,6 +169,10 @@ impl Learner {
         self.network.load(&state.weights, &self.device.clone().autodiff())?;
         if let Some((average, _)) = &mut self.average {
             average.load(&state.average, &self.device)?;
+        }
+        if let Some((mut scales, _)) = self.scales.take() {
+            scales.restore(&state.scales, state.position.optimizer_steps)?;
+            self.learn_scales(scales)?;
         }
         self.descent.restore(state.position.optimizer_steps, &state.moments, &self.network, &self.device)
     }

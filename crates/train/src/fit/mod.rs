@@ -19,7 +19,9 @@ use crate::TrainError;
 use crate::checkpoint::Checkpoint;
 use crate::data::{Dataset, gather};
 use crate::device::Processor;
+use crate::net::Weights;
 use crate::prune::GateSearch;
+use crate::quant::{QuantConfig, ScaleLearning, Scales};
 use crate::recipe::Recipe;
 
 pub use evaluate::{accuracy, argmax, logits, top};
@@ -40,6 +42,8 @@ pub(crate) struct Job<'a> {
     pub start: &'a Checkpoint,
     /// Whom to listen to.
     pub teacher: Option<(&'a Checkpoint, Distill)>,
+    /// Learn the scales of a quantised network, chosen from these settings, too.
+    pub scales: Option<(&'a QuantConfig, ScaleLearning)>,
     /// Gates to search, if any.
     pub gates: Option<&'a mut GateSearch>,
     /// How.
@@ -64,6 +68,18 @@ pub(crate) fn fit(
     check_shapes(job.start, data)?;
     let device = job.device.open()?;
     let mut learner = Learner::new(job.start, job.teacher, recipe, &device)?;
+    let mut learned = 0.0;
+    if let (Some((config, learning)), Some(spec)) = (&job.scales, &job.start.quant)
+        && learning.rate > 0.0
+    {
+        learned = learning.until;
+        let start = job.start;
+        learner.learn_scales(Scales::new(&start.graph, spec, start.pixels, config, learning)?)?;
+    }
+    let spec_of = |learner: &Learner, logs: &Weights| match learner.scales() {
+        Some(scales) if logs.iter().next().is_some() => scales.spec_of(logs).map(Some),
+        _ => Ok(job.start.quant.clone()),
+    };
     let images = data.train.len();
     let mut state = State::new(Position::new(job.label, images));
     if let Some(saved) = progress.resume(job.label)? {
@@ -77,7 +93,8 @@ pub(crate) fn fit(
             *gates = saved.clone();
         }
         if saved.position.done {
-            return Ok(Checkpoint { weights: saved.weights, ..job.start.clone() });
+            let quant = spec_of(&learner, &saved.scales[0])?;
+            return Ok(Checkpoint { weights: saved.weights, quant, ..job.start.clone() });
         }
         let wrong = |e: TrainError| TrainError::Resume { stage: job.label, reason: e.to_string() };
         learner.restore(&saved).map_err(wrong)?;
@@ -85,10 +102,12 @@ pub(crate) fn fit(
     } else if job.keep_best {
         state.position.best = Some(validate(job.start, data, None, &device)?);
         state.kept = job.start.weights.clone();
+        state.kept_scales = learner.scales().map(|s| s.logs().clone()).unwrap_or_default();
     }
 
     let steps = images.div_ceil(recipe.batch);
     let rates = recipe.rates(steps);
+    let frozen_from = (learned * (steps * recipe.epochs) as f64) as usize;
     let mut checkpoint = job.start.clone();
     let done = state.position.epoch * steps + state.position.step;
     progress.start(&StageView { label: job.label, epochs: recipe.epochs, steps, done });
@@ -118,6 +137,9 @@ pub(crate) fn fit(
                 return Err(TrainError::Interrupted { stage: job.label, epoch: epoch + 1 });
             }
             let batch = ready.take().map_or_else(|| batch_of(indices), Ok)?;
+            if epoch * steps + i >= frozen_from {
+                learner.freeze_scales()?;
+            }
             let outcome = learner.gated_step(rates.at(epoch * steps + i), &batch, job.gates.as_deref_mut());
             // A GPU still computes while the next batch is made; reading the loss waits for it.
             ready = chunks.peek().map(|(_, indices)| batch_of(indices)).transpose()?;
@@ -138,6 +160,7 @@ pub(crate) fn fit(
             });
         }
         checkpoint.weights = learner.weights();
+        checkpoint.quant = learner.spec_or(&job.start.quant);
         let loss = state.position.loss / images as f64;
         if !checkpoint.weights.is_finite() {
             return Err(diverged(loss));
@@ -162,6 +185,7 @@ pub(crate) fn fit(
             state.position.best = Some(accuracy);
             if job.keep_best {
                 state.kept = checkpoint.weights.clone();
+                state.kept_scales = learner.scales().map(|s| s.logs().clone()).unwrap_or_default();
             }
         }
         state.position =
@@ -172,11 +196,19 @@ pub(crate) fn fit(
         }
     }
     progress.finish();
+    let mut scales = learner.scales().map(|s| s.logs().clone()).unwrap_or_default();
     if job.keep_best {
         checkpoint.weights = state.kept;
+        scales = state.kept_scales;
+        checkpoint.quant = spec_of(&learner, &scales)?;
     }
     let position = Position { done: true, gates: job.gates.map(|g| g.clone()), ..state.position };
-    progress.keep(&State { weights: checkpoint.weights.clone(), ..State::new(position) })?;
+    let [_, first, second] = Default::default();
+    progress.keep(&State {
+        weights: checkpoint.weights.clone(),
+        scales: [scales, first, second],
+        ..State::new(position)
+    })?;
     Ok(checkpoint)
 }
 

@@ -14,6 +14,8 @@ use crate::prune::GateSearch;
 const KEY: &str = "copriv-state";
 /// Changes whenever an older program could misread a file.
 const VERSION: u32 = 1;
+/// Names of [`State::scales`] in the file.
+const SCALES: [&str; 3] = ["scales", "scales-first", "scales-second"];
 
 /// The state of a stage between two steps. The order of the images and their augmentation follow
 /// from the seed, the epoch and the position, so nothing random is kept.
@@ -29,6 +31,11 @@ pub struct State {
     pub average: Weights,
     /// The best weights so far, empty where the last ones are the result.
     pub kept: Weights,
+    /// Learned scales and their averages, empty where none are learned; when the stage is done, the
+    /// result's.
+    pub scales: [Weights; 3],
+    /// The scales of the best weights.
+    pub kept_scales: Weights,
 }
 
 /// How far a stage is.
@@ -81,8 +88,16 @@ impl Position {
 
 impl State {
     pub(super) fn new(position: Position) -> Self {
-        let [weights, first, second, average, kept] = Default::default();
-        Self { position, weights, moments: [first, second], average, kept }
+        let [weights, first, second, average, kept, kept_scales] = Default::default();
+        Self {
+            position,
+            weights,
+            moments: [first, second],
+            average,
+            kept,
+            scales: Default::default(),
+            kept_scales,
+        }
     }
 
     /// Writes the whole file or none.
@@ -124,13 +139,26 @@ impl State {
             moments: [take("first"), take("second")],
             average: take("average"),
             kept: take("kept"),
+            scales: SCALES.map(&mut take),
+            kept_scales: take("kept-scales"),
         };
         if parts.is_empty() { Ok(state) } else { Err(foreign("an unknown part")) }
     }
 
-    fn parts(&self) -> [(&'static str, &Weights); 5] {
+    fn parts(&self) -> [(&'static str, &Weights); 9] {
         let [first, second] = &self.moments;
-        let Self { weights, average, kept, .. } = self;
-        [("weights", weights), ("first", first), ("second", second), ("average", average), ("kept", kept)]
+        let Self { weights, average, kept, scales: [scales, mean, square], kept_scales, .. } = self;
+        let [scales_part, mean_part, square_part] = SCALES;
+        [
+            ("weights", weights),
+            ("first", first),
+            ("second", second),
+            ("average", average),
+            ("kept", kept),
+            (scales_part, scales),
+            (mean_part, mean),
+            (square_part, square),
+            ("kept-scales", kept_scales),
+        ]
     }
 }

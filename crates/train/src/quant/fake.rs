@@ -6,6 +6,7 @@
 
 use burn::tensor::{Device, Tensor};
 
+use super::learn::moving;
 use super::spec::{QuantSpec, accumulator_scale, requantised};
 use crate::TrainError;
 use crate::data::PixelScale;
@@ -15,10 +16,13 @@ use crate::net::{Graph, NodeId, Op};
 #[derive(Clone, Debug)]
 pub struct Fake {
     nodes: Vec<Rounding>,
+    names: Vec<String>,
 }
 
 #[derive(Clone, Debug, Default)]
 struct Rounding {
+    /// log2 of the weights' and of the value's scale, where they are learned.
+    learned: [Option<Tensor<1>>; 2],
     /// Scale of every output channel's weights, and the integers' limits.
     weight: Option<(Tensor<1>, f32, f32)>,
     /// log2 of the accumulator's scale.
@@ -64,18 +68,37 @@ impl Fake {
             }
             nodes.push(rounding);
         }
-        Ok(Self { nodes })
+        Ok(Self { nodes, names: graph.nodes.iter().map(|n| n.name.clone()).collect() })
+    }
+
+    /// The same with a leaf for every scale, whose gradient a backward pass then gives.
+    pub(super) fn learning(mut self, device: &Device) -> Self {
+        let device = device.clone().autodiff();
+        for node in &mut self.nodes {
+            let weight = node.weight.as_ref().map(|(units, ..)| units.clone().log() / std::f32::consts::LN_2);
+            let value = node.activation.filter(|(_, lo, _)| lo.is_finite());
+            let value = value.map(|(scale, ..)| Tensor::full([1], scale as f32, &device));
+            node.learned = [weight.map(Tensor::autodiff), value].map(|t| t.map(Tensor::require_grad));
+        }
+        self
+    }
+
+    /// The leaves of the scales that are learned: `NODE.weight`, `NODE.value`.
+    pub(super) fn leaves(&self) -> Vec<(String, Tensor<1>)> {
+        let of = |(node, name): (&Rounding, &String)| {
+            let parts = ["weight", "value"].into_iter().zip(node.learned.clone());
+            parts.filter_map(|(part, leaf)| Some((format!("{name}.{part}"), leaf?))).collect::<Vec<_>>()
+        };
+        self.nodes.iter().zip(&self.names).flat_map(of).collect()
     }
 
     /// Weights of node `id`, `[out, ..]`, rounded per output channel.
     pub fn weight<const D: usize>(&self, id: NodeId, weight: Tensor<D>) -> Tensor<D> {
-        let Some((units, lo, hi)) = &self.nodes[id].weight else { return weight };
+        let Rounding { weight: scale, learned: [log, _], .. } = &self.nodes[id];
+        let Some((units, lo, hi)) = scale else { return weight };
         let mut shape = [1; D];
         shape[0] = units.dims()[0];
-        let units = units.clone().reshape(shape);
-        let integers = weight.clone().inner() / units.clone();
-        let rounded = (integers.clone() + 0.5).floor().clamp(*lo, *hi) * units;
-        straight_through(weight, integers, rounded, *lo, *hi)
+        quantise(weight, units.clone().reshape(shape), *lo, *hi, log.as_ref())
     }
 
     /// Biases of node `id` in its accumulator's scale.
@@ -89,34 +112,41 @@ impl Fake {
     /// The value of node `id`, requantised if it is to be. A rectifier needs no other
     /// treatment: its limits are unsigned.
     pub fn activation(&self, id: NodeId, x: Tensor<4>) -> Tensor<4> {
-        let Some((scale, lo, hi)) = self.nodes[id].activation else { return x };
-        let integers = x.clone().inner() * 2f32.powi(-scale);
-        let mut rounded = (integers.clone() + 0.5).floor();
-        if lo.is_finite() {
-            rounded = rounded.clamp(lo, hi);
-        }
-        straight_through(x, integers, rounded * 2f32.powi(scale), lo, hi)
+        let Rounding { activation, learned: [_, log], .. } = &self.nodes[id];
+        let Some((scale, lo, hi)) = *activation else { return x };
+        let unit = Tensor::full([1; 4], 2f32.powi(scale), &x.device().without_autodiff());
+        quantise(x, unit, lo, hi, log.as_ref())
     }
 }
 
-/// Forward `rounded`; backward the identity where `integers` lies within the limits, else 0.
-fn straight_through<const D: usize>(
+/// `clamp(floor(x / unit + 1/2), lo, hi) * unit`, units broadcast. Backward the identity where nothing
+/// saturates, else 0; and, if the units' log2 `log` are learned, what [`super::learn`] says.
+pub(super) fn quantise<const D: usize>(
     x: Tensor<D>,
-    integers: Tensor<D>,
-    rounded: Tensor<D>,
+    unit: Tensor<D>,
     lo: f32,
     hi: f32,
+    log: Option<&Tensor<1>>,
 ) -> Tensor<D> {
+    let value = x.clone().inner();
+    let integers = value.clone() / unit.clone();
+    let mut rounded = (integers.clone() + 0.5).floor();
+    if lo.is_finite() {
+        rounded = rounded.clamp(lo, hi);
+    }
+    let rounded = rounded * unit.clone();
     if !x.is_autodiff() {
         return rounded;
     }
-    let value = x.clone().inner();
     if lo.is_infinite() {
         return x + (rounded - value);
     }
     let inside = integers.clone().clamp(lo, hi).equal(integers).float();
     let correction = rounded - value * inside.clone();
-    x * inside + correction
+    match log {
+        Some(log) => x * inside + moving(log, unit.dims()) * correction,
+        None => x * inside + correction,
+    }
 }
 
 #[cfg(test)]
@@ -126,9 +156,7 @@ mod tests {
     fn act(x: &[f32], lo: f32, hi: f32) -> (Vec<f32>, Vec<f32>) {
         let device = Device::flex().autodiff();
         let x = Tensor::<1>::from_floats(x, &device).require_grad();
-        let integers = x.clone().inner() * 4.0;
-        let rounded = (integers.clone() + 0.5).floor().clamp(lo, hi) * 0.25;
-        let y = straight_through(x.clone(), integers, rounded, lo, hi);
+        let y = quantise(x.clone(), Tensor::full([1], 0.25, &Device::flex()), lo, hi, None);
         let gradients = (y.clone() * 3.0).sum().backward();
         let gradient = x.grad(&gradients).unwrap();
         (y.into_data().try_into_vec().unwrap(), gradient.into_data().try_into_vec().unwrap())

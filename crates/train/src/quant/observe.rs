@@ -6,7 +6,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::spec::{ActScale, LayerScale, QuantConfig, QuantSpec, accumulator_scale, requantised};
+use super::spec::{
+    ActScale, LayerScale, QuantConfig, QuantSpec, WeightWidth, accumulator_scale, requantised,
+};
 use crate::TrainError;
 use crate::data::{Augment, Images, PixelScale, gather};
 use crate::net::{Array, Graph, Network, NodeId, Op, Pass, Weights};
@@ -27,7 +29,7 @@ pub struct Calibration<'a> {
     seen: BTreeMap<NodeId, Vec<f32>>,
     /// What was computed before, by node, width, and spread or sign: a search over widths asks again
     /// and again.
-    layers: Mutex<BTreeMap<(NodeId, u32, u32), LayerScale>>,
+    layers: Mutex<BTreeMap<(NodeId, WeightWidth, u32), LayerScale>>,
     exponents: Mutex<BTreeMap<(NodeId, u32, bool), i32>>,
 }
 
@@ -54,19 +56,19 @@ impl<'a> Calibration<'a> {
         let layers = config.layer_widths(self.graph)?;
         let values = config.value_widths(self.graph)?;
         let mut spec = QuantSpec::default();
-        for (&id, &bits) in &layers {
-            spec.layers.insert(self.graph.nodes[id].name.clone(), self.layer(id, bits, config.max_spread)?);
+        for (&id, &width) in &layers {
+            spec.layers.insert(self.graph.nodes[id].name.clone(), self.layer(id, width, config.max_spread)?);
         }
         place(self.graph, self.pixels, &values, &mut spec, |id, act| self.exponent(id, act))?;
         Ok(spec)
     }
 
-    /// `|Q(W) - W|^2` of layer `id` at so many bits.
+    /// `|Q(W) - W|^2` of layer `id` at that width.
     ///
     /// # Errors
     /// A node without weights.
-    pub fn weight_error(&self, id: NodeId, bits: u32, max_spread: u32) -> Result<f64, TrainError> {
-        let scale = self.layer(id, bits, max_spread)?;
+    pub fn weight_error(&self, id: NodeId, width: WeightWidth, max_spread: u32) -> Result<f64, TrainError> {
+        let scale = self.layer(id, width, max_spread)?;
         let weight = self.weights.of(&self.graph.nodes[id].name, "weight")?;
         let rows = weight.data.chunks_exact(weight.data.len() / weight.shape[0]);
         let error = |(k, row): (usize, &[f32])| {
@@ -84,13 +86,13 @@ impl<'a> Calibration<'a> {
         squared_error(values, act.scale, act.limits()) / values.len().max(1) as f64
     }
 
-    fn layer(&self, id: NodeId, bits: u32, max_spread: u32) -> Result<LayerScale, TrainError> {
-        let key = (id, bits, max_spread);
+    fn layer(&self, id: NodeId, width: WeightWidth, max_spread: u32) -> Result<LayerScale, TrainError> {
+        let key = (id, width, max_spread);
         if let Some(known) = locked(&self.layers).get(&key) {
             return Ok(known.clone());
         }
         let weight = self.weights.of(&self.graph.nodes[id].name, "weight")?;
-        let scale = weight_scales(weight, bits, max_spread);
+        let scale = weight_scales(weight, width, max_spread);
         locked(&self.layers).insert(key, scale.clone());
         Ok(scale)
     }
@@ -131,16 +133,16 @@ pub fn calibrate(
 /// Widths out of range.
 pub fn nominal(graph: &Graph, pixels: PixelScale, config: &QuantConfig) -> Result<QuantSpec, TrainError> {
     let mut spec = QuantSpec::default();
-    for (id, bits) in config.layer_widths(graph)? {
+    for (id, width) in config.layer_widths(graph)? {
         let node = &graph.nodes[id];
         let channels = match &node.op {
             Op::Conv(conv) => conv.out_channels,
             Op::Linear { out_features, .. } => *out_features,
             _ => continue,
         };
-        let mut scales = vec![-(bits as i32); channels];
+        let mut scales = vec![-(width.bits() as i32); channels];
         scales[0] += config.max_spread as i32;
-        spec.layers.insert(node.name.clone(), LayerScale { bits, scales });
+        spec.layers.insert(node.name.clone(), LayerScale::new(width, scales));
     }
     // Values up to about 4, whatever the width.
     let scale = |_, act: ActScale| 2 + i32::from(act.signed) - act.bits as i32;
@@ -150,7 +152,7 @@ pub fn nominal(graph: &Graph, pixels: PixelScale, config: &QuantConfig) -> Resul
 
 /// Gives every value that is requantised the scale that it wants, or its accumulator's if that is
 /// coarser: a requantisation drops bits; it cannot invent any.
-fn place(
+pub(super) fn place(
     graph: &Graph,
     pixels: PixelScale,
     values: &BTreeMap<NodeId, ActScale>,
@@ -172,16 +174,16 @@ fn place(
 }
 
 /// Per output channel the best power of two, none more than `max_spread` below the coarsest.
-fn weight_scales(weight: &Array, bits: u32, max_spread: u32) -> LayerScale {
+fn weight_scales(weight: &Array, width: WeightWidth, max_spread: u32) -> LayerScale {
     let rows = weight.data.chunks_exact(weight.data.len() / weight.shape[0]);
-    let limits = LayerScale { bits, scales: vec![] }.limits();
+    let limits = LayerScale::new(width, vec![]).limits();
     let best: Vec<Option<i32>> =
         rows.map(|row| row.iter().any(|&w| w != 0.0).then(|| best_scale(row, limits))).collect();
     let coarsest = best.iter().flatten().copied().max().unwrap_or(0);
     let finest = coarsest - max_spread as i32;
     // A channel of zeros takes any scale.
     let scales = best.into_iter().map(|e| e.unwrap_or(coarsest).max(finest)).collect();
-    LayerScale { bits, scales }
+    LayerScale::new(width, scales)
 }
 
 /// The exponent `e` that minimises `sum (v - clamp(floor(v / 2^e + 1/2)) 2^e)^2`.
@@ -259,7 +261,7 @@ mod tests {
     fn the_spread_of_a_layer_is_bounded() {
         let rows = [1.0f32, 0.4, 0.01, 0.0];
         let weight = Array::new([4, 2], rows.iter().flat_map(|&r| [r, -r]).collect());
-        let scale = weight_scales(&weight, 8, 3);
+        let scale = weight_scales(&weight, 8.into(), 3);
         assert_eq!(scale.scales.iter().max().unwrap() - scale.scales.iter().min().unwrap(), 3);
         assert_eq!(scale.shifts().len(), 4);
         for (k, &r) in rows.iter().enumerate() {

@@ -1,6 +1,8 @@
 //! What is rounded where, and to which power-of-two scale.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -12,8 +14,8 @@ use crate::net::{Graph, NodeId, Op};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct QuantConfig {
-    /// Width of the signed weights, 2..=8; the first and last layer have 8.
-    pub weight_bits: u32,
+    /// Width of the signed weights; the first and last layer have 8 bits.
+    pub weight_bits: WeightWidth,
     /// Width of activations behind a rectifier (unsigned), 2..=8.
     pub act_bits: u32,
     /// Width of activations elsewhere (signed): the residual stream, 4..=16.
@@ -24,21 +26,101 @@ pub struct QuantConfig {
     /// Export accumulators as narrow as the real weights allow, which makes a bound on the
     /// weights public, instead of the worst case of the shape.
     pub tight_accumulators: bool,
-    /// Widths of single layers' weights, 2..=8, by name, whatever is said above.
+    /// Widths of single layers' weights, by name, whatever is said above.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub weights: BTreeMap<String, u32>,
+    pub weights: BTreeMap<String, WeightWidth>,
     /// Widths of single nodes' values, 2..=16, likewise.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub activations: BTreeMap<String, u32>,
 }
 
 /// Width of the weights of the first and last layer.
-const OUTER_BITS: u32 = 8;
+const OUTER_BITS: WeightWidth = WeightWidth::Bits(8);
+
+/// Values that a layer's weights may have: `-1, 0, 1`, or two's complement of 2 to 8 bits. In files a
+/// number, or "ternary".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "Written", into = "Written")]
+pub enum WeightWidth {
+    /// `-1, 0, 1`.
+    Ternary,
+    /// So many bits.
+    Bits(u32),
+}
+
+/// How a [`WeightWidth`] is written.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Written {
+    Bits(u32),
+    Word(String),
+}
+
+const TERNARY: &str = "ternary";
+
+impl WeightWidth {
+    /// Bits of the two's complement numbers that hold them.
+    pub fn bits(self) -> u32 {
+        match self {
+            Self::Ternary => 2,
+            Self::Bits(bits) => bits,
+        }
+    }
+}
+
+impl From<u32> for WeightWidth {
+    fn from(bits: u32) -> Self {
+        Self::Bits(bits)
+    }
+}
+
+impl FromStr for WeightWidth {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            TERNARY => Ok(Self::Ternary),
+            number => number
+                .parse()
+                .map(Self::Bits)
+                .map_err(|_| format!("{number} is no width: 2 to 8, or {TERNARY}")),
+        }
+    }
+}
+
+impl fmt::Display for WeightWidth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ternary => f.write_str(TERNARY),
+            Self::Bits(bits) => bits.fmt(f),
+        }
+    }
+}
+
+impl TryFrom<Written> for WeightWidth {
+    type Error = String;
+
+    fn try_from(written: Written) -> Result<Self, String> {
+        match written {
+            Written::Bits(bits) => Ok(Self::Bits(bits)),
+            Written::Word(word) => word.parse(),
+        }
+    }
+}
+
+impl From<WeightWidth> for Written {
+    fn from(width: WeightWidth) -> Self {
+        match width {
+            WeightWidth::Ternary => Self::Word(TERNARY.to_owned()),
+            WeightWidth::Bits(bits) => Self::Bits(bits),
+        }
+    }
+}
 
 impl Default for QuantConfig {
     fn default() -> Self {
         Self {
-            weight_bits: 6,
+            weight_bits: WeightWidth::Bits(6),
             act_bits: 6,
             residual_bits: 8,
             max_spread: 2,
@@ -66,6 +148,9 @@ pub struct QuantSpec {
 pub struct LayerScale {
     /// Width of the signed weights.
     pub bits: u32,
+    /// Only -1, 0 and 1 occur; then `bits` is 2.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ternary: bool,
     /// log2 of the scale of every output channel.
     pub scales: Vec<i32>,
 }
@@ -89,7 +174,7 @@ impl QuantConfig {
     /// The first setting outside its range.
     pub fn check(&self) -> Result<(), TrainError> {
         for (name, value, range) in [
-            ("weight bits", self.weight_bits, 2..=8),
+            ("weight bits", self.weight_bits.bits(), 2..=8),
             ("activation bits", self.act_bits, 2..=8),
             ("residual bits", self.residual_bits, 4..=16),
             ("scale spread", self.max_spread, 0..=3),
@@ -101,8 +186,9 @@ impl QuantConfig {
                 ));
             }
         }
+        let weights = self.weights.iter().map(|(name, width)| (name.clone(), width.bits())).collect();
         for (what, widths, range) in
-            [("weight bits", &self.weights, 2..=8), ("activation bits", &self.activations, 2..=16)]
+            [("weight bits", &weights, 2..=8), ("activation bits", &self.activations, 2..=16)]
         {
             if let Some((name, value)) = widths.iter().find(|(_, bits)| !range.contains(*bits)) {
                 let reason = format!("{value} of `{name}` is not in {}..={}", range.start(), range.end());
@@ -116,7 +202,7 @@ impl QuantConfig {
     ///
     /// # Errors
     /// A width out of range, or one of a layer that is not there.
-    pub fn layer_widths(&self, graph: &Graph) -> Result<BTreeMap<NodeId, u32>, TrainError> {
+    pub fn layer_widths(&self, graph: &Graph) -> Result<BTreeMap<NodeId, WeightWidth>, TrainError> {
         self.check()?;
         let linear = |id: &NodeId| matches!(graph.nodes[*id].op, Op::Conv(_) | Op::Linear { .. });
         let layers: Vec<NodeId> = (0..graph.nodes.len()).filter(linear).collect();
@@ -127,6 +213,40 @@ impl QuantConfig {
         };
         let bits = |id: NodeId| self.weights.get(&graph.nodes[id].name).copied().unwrap_or(common(id));
         Ok(layers.iter().map(|&id| (id, bits(id))).collect())
+    }
+
+    /// These settings with no weights narrower than `weights`, and no rectified activation narrower than
+    /// `activations` bits.
+    ///
+    /// # Errors
+    /// A width out of range, or one of a layer that is not there.
+    pub fn at_least(
+        &self,
+        graph: &Graph,
+        weights: WeightWidth,
+        activations: u32,
+    ) -> Result<Self, TrainError> {
+        let name = |id: NodeId| graph.nodes[id].name.clone();
+        let layers = self.layer_widths(graph)?.into_iter();
+        let values = self.value_widths(graph)?.into_iter().filter(|(_, act)| !act.signed);
+        let wider = Self {
+            weights: layers.map(|(id, width)| (name(id), width.max(weights))).collect(),
+            activations: (self.activations.clone().into_iter())
+                .chain(values.map(|(id, act)| (name(id), act.bits.max(activations))))
+                .collect(),
+            ..self.clone()
+        };
+        wider.check()?;
+        Ok(wider)
+    }
+
+    /// Whether both mean the same widths for `graph`.
+    ///
+    /// # Errors
+    /// As [`Self::at_least`].
+    pub fn same_widths(&self, other: &Self, graph: &Graph) -> Result<bool, TrainError> {
+        Ok(self.layer_widths(graph)? == other.layer_widths(graph)?
+            && self.value_widths(graph)? == other.value_widths(graph)?)
     }
 
     /// Width and sign of every value that is requantised; the scale is left at 1.
@@ -149,7 +269,7 @@ impl QuantConfig {
 }
 
 /// Every name is one of these nodes'.
-fn known(graph: &Graph, nodes: &[NodeId], widths: &BTreeMap<String, u32>) -> Result<(), TrainError> {
+fn known<W>(graph: &Graph, nodes: &[NodeId], widths: &BTreeMap<String, W>) -> Result<(), TrainError> {
     let stranger = widths.keys().find(|name| nodes.iter().all(|&id| graph.nodes[id].name != **name));
     match stranger {
         Some(name) => {
@@ -160,6 +280,11 @@ fn known(graph: &Graph, nodes: &[NodeId], widths: &BTreeMap<String, u32>) -> Res
 }
 
 impl LayerScale {
+    /// Scales of weights of this width.
+    pub fn new(width: WeightWidth, scales: Vec<i32>) -> Self {
+        Self { bits: width.bits(), ternary: width == WeightWidth::Ternary, scales }
+    }
+
     /// Scale of the aligned accumulator, relative to the input's.
     pub fn finest(&self) -> i32 {
         self.scales.iter().copied().min().unwrap_or(0)
@@ -172,6 +297,9 @@ impl LayerScale {
 
     /// Smallest and largest weight.
     pub fn limits(&self) -> (f32, f32) {
+        if self.ternary {
+            return (-1.0, 1.0);
+        }
         let half = 2f32.powi(self.bits as i32 - 1);
         (-half, half - 1.0)
     }
