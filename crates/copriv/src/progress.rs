@@ -1,10 +1,12 @@
 //! Progress on the terminal: bars where a person watches, plain lines elsewhere.
 
+use std::fmt::Write;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use copriv_train::TrainError;
 use copriv_train::fit::{Advance, Metrics, Progress, StageView};
-use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressState, ProgressStyle};
 
 use crate::interrupt;
 
@@ -50,7 +52,8 @@ impl Bar {
 }
 
 /// Shows the progress of training: a bar an epoch with the running loss, accuracy, images a second
-/// and the time left of the stage, and a line for each epoch that is over.
+/// and the time left of the stage, the course of the stage below it, and a line for each epoch
+/// that is over.
 #[derive(Default)]
 pub struct Terminal {
     stage: Option<Stage>,
@@ -69,6 +72,10 @@ struct Stage {
     began: Instant,
     /// Averaged over the last steps.
     loss: Option<f64>,
+    /// Loss and validation accuracy of each epoch.
+    course: [Vec<f64>; 2],
+    /// How they went, for the bar.
+    drawn: Arc<Mutex<String>>,
 }
 
 /// Weight of the last loss in the average that is shown.
@@ -76,8 +83,14 @@ const FRESHNESS: f64 = 0.05;
 
 impl Stage {
     fn new(view: &StageView<'_>) -> Self {
-        let template = "{prefix:<22} {wide_bar:.cyan/blue} {percent:>3} %  {msg}";
+        let template = "{prefix:<22} {wide_bar:.cyan/blue} {percent:>3} %  {msg}\n{course:.dim}";
         let bar = Bar::styled(view.steps as u64, template, String::new());
+        let drawn = Arc::<Mutex<String>>::default();
+        let shown = Arc::clone(&drawn);
+        let course = move |_: &ProgressState, out: &mut dyn Write| {
+            let _ = out.write_str(&shown.lock().unwrap_or_else(|e| e.into_inner()));
+        };
+        bar.0.set_style(bar.0.style().with_key("course", course));
         if bar.0.is_hidden() {
             let from = if view.done > 0 {
                 format!(", from epoch {}", view.done / view.steps.max(1) + 1)
@@ -94,6 +107,8 @@ impl Stage {
             here: (0, 0),
             began: Instant::now(),
             loss: None,
+            course: Default::default(),
+            drawn,
         };
         stage.bar.0.set_position((view.done % view.steps.max(1)) as u64);
         stage.show_epoch(view.label, view.done / view.steps.max(1));
@@ -115,6 +130,17 @@ impl Stage {
         let pace = self.began.elapsed().as_secs_f64() / self.here.0.max(1) as f64;
         Duration::try_from_secs_f64(rest * pace).unwrap_or_default()
     }
+}
+
+/// The last values between their extremes, by eighths of a line.
+fn sparkline(values: &[f64]) -> String {
+    const LEVELS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    const WIDTH: usize = 32;
+    let values = &values[values.len().saturating_sub(WIDTH)..];
+    let (low, high) =
+        values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(*v), h.max(*v)));
+    let level = |v: &f64| if high > low { ((v - low) / (high - low) * 7.0).round() as usize } else { 0 };
+    values.iter().map(|v| LEVELS[level(v).min(7)]).collect()
 }
 
 impl Progress for Terminal {
@@ -147,8 +173,13 @@ impl Progress for Terminal {
             "{:>9} {:>3}   loss {:.3}   training {:>5.1} %   validation {:>5.1} %   {:.1} s",
             row.stage, row.epoch, row.loss, row.train_accuracy, row.accuracy, row.seconds
         );
-        match &self.stage {
+        match &mut self.stage {
             Some(stage) => {
+                stage.course[0].push(row.loss);
+                stage.course[1].push(row.accuracy);
+                let [loss, accuracy] = [0, 1].map(|i| sparkline(&stage.course[i]));
+                *stage.drawn.lock().unwrap_or_else(|e| e.into_inner()) =
+                    format!("  loss {loss}   validation {accuracy}");
                 if stage.bar.0.is_hidden() && row.epoch < stage.epochs {
                     let left = HumanDuration(stage.left());
                     eprintln!("{text}   {:.0} images/s   {left} left", stage.speed());
@@ -166,5 +197,19 @@ impl Progress for Terminal {
         if let Some(stage) = self.stage.take() {
             stage.bar.finish();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sparkline;
+
+    #[test]
+    fn a_sparkline_spans_the_last_values() {
+        assert_eq!(sparkline(&[]), "");
+        assert_eq!(sparkline(&[3.0, 3.0]), "▁▁");
+        assert_eq!(sparkline(&[8.0, 1.0, 4.5, 2.0]), "█▁▅▂");
+        let rising: Vec<f64> = (0..100).map(f64::from).collect();
+        assert_eq!(sparkline(&rising).chars().count(), 32);
     }
 }

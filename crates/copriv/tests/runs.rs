@@ -98,6 +98,66 @@ fn a_full_disk_is_one_line_and_the_last_good_checkpoint_stays() {
     );
 }
 
+/// Writes CIFAR-10's layout with 20 records a file, labels from 0 on.
+fn write_cifar(dir: &Path) {
+    let folder = dir.join("data/cifar-10-batches-bin");
+    fs::create_dir_all(&folder).unwrap();
+    let names = (1..=5).map(|i| format!("data_batch_{i}.bin")).chain(["test_batch.bin".to_owned()]);
+    for (i, name) in names.enumerate() {
+        let record = |r: u32| {
+            let pixels = (0..3072u32).map(move |p| (p.wrapping_mul(r + 7 * i as u32 + 1) % 251) as u8);
+            std::iter::once((r % 10) as u8).chain(pixels)
+        };
+        fs::write(folder.join(name), (0..20).flat_map(record).collect::<Vec<u8>>()).unwrap();
+    }
+}
+
+#[test]
+fn bad_data_and_bad_losses_are_one_line_and_the_last_good_checkpoint_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    write_cifar(dir);
+    let train = "train --dataset cifar10 --arch mbv2-tiny --seed 3 --epochs 1 --batch 30 --out run";
+    finish(dir, train);
+    let [last, best] = ["last", "best"].map(|name| dir.join(format!("run/{name}.safetensors")));
+    let good = [&last, &best].map(|path| fs::read(path).unwrap());
+    let fails = |args: &str, parts: &[&str]| {
+        let message = failure(&run(dir, args), 1);
+        assert!(parts.iter().all(|part| message.contains(part)), "{parts:?} in: {message}");
+        assert!(
+            good == [&last, &best].map(|path| fs::read(path).unwrap()),
+            "{args}: the checkpoints changed"
+        );
+    };
+    fails(&format!("{train} --set recipe.rate=1e38"), &["diverged", "learning rate", "run/last.safetensors"]);
+
+    let file = dir.join("data/cifar-10-batches-bin/data_batch_3.bin");
+    let whole = fs::read(&file).unwrap();
+    let mut stranger = whole.clone();
+    stranger[2 * 3073] = 200;
+    fs::write(&file, stranger).unwrap();
+    fails(train, &["data_batch_3.bin", "record 2", "label 200", "10 classes"]);
+    fs::write(&file, &whole[..whole.len() - 1]).unwrap();
+    fails(train, &["data_batch_3.bin", "truncated"]);
+    fs::remove_file(&file).unwrap();
+    fails(train, &["data_batch_3.bin", "--data-dir"]);
+    fs::write(&file, &whole).unwrap();
+    fs::remove_file(dir.join("data/cifar-10-batches-bin/test_batch.bin")).unwrap();
+    fails(train, &["test_batch.bin"]);
+
+    // A folder without its test split.
+    fs::create_dir_all(dir.join("photos/train/cat")).unwrap();
+    fs::create_dir_all(dir.join("photos/train/dog")).unwrap();
+    let photos = "train --dataset folder-32 --data-dir photos --arch resnet18 --epochs 1 --out run";
+    fails(photos, &["photos", "test split is missing"]);
+    // A file that is no image.
+    for name in ["train/cat/a.png", "train/dog/b.png", "val/dog/c.png"] {
+        fs::create_dir_all(dir.join("photos").join(name).parent().unwrap()).unwrap();
+        fs::write(dir.join("photos").join(name), b"\x89PNG but no more").unwrap();
+    }
+    fails(photos, &[".png", "cannot be decoded"]);
+}
+
 #[test]
 fn damaged_states_and_diverging_runs_are_one_line() {
     let dir = tempfile::tempdir().unwrap();
@@ -112,8 +172,16 @@ fn damaged_states_and_diverging_runs_are_one_line() {
     }
     let message = failure(&run(dir, "train --resume nowhere"), 1);
     assert!(message.contains("nowhere/args.toml"), "{message}");
-    let message = failure(&run(dir, "train --set images=128 --set recipe.rate=1e38 --out wild"), 1);
-    assert!(message.contains("diverged") && message.contains("learning rate"), "{message}");
-    let message = failure(&run(dir, "train --device cuda"), 1);
-    assert!(message.contains("--features cuda"), "{message}");
+}
+
+#[cfg(not(feature = "cuda"))]
+#[test]
+fn a_device_that_was_not_built_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    finish(dir, "train --seed 3 --epochs 1 --set images=64 --out run");
+    for command in ["train --device cuda", "export run/last.safetensors --device cuda --out model"] {
+        let message = failure(&run(dir, command), 1);
+        assert!(message.contains("--features cuda"), "{message}");
+    }
 }

@@ -6,6 +6,10 @@
 //! PyTorch is looked for in the Python that `COPRIV_PYTHON` names, else in `python3`; without it the
 //! bench says so and goes on. `experiments/bench/torch_bench.py` has the same networks.
 //!
+//! `COPRIV_BENCH_DEVICE` names a GPU to measure instead (PyTorch then takes `cuda`, and memory is not
+//! compared), `COPRIV_BENCH_STEPS=30,50` steps before the clock runs and steps that are timed: a GPU's
+//! kernels are chosen at their first use. `experiments/gpu/check.sh` sets both.
+//!
 //! ```text
 //! python3 -m venv /tmp/torch && /tmp/torch/bin/pip install torch numpy
 //! COPRIV_PYTHON=/tmp/torch/bin/python cargo bench -p copriv-train
@@ -17,18 +21,17 @@ use std::process::Command;
 use std::time::Instant;
 use std::{env, fs, thread};
 
-use burn::tensor::Device;
 use copriv_bench::Results;
 use copriv_train::data::{Augment, Dataset, Images, PixelScale, gather};
 use copriv_train::fit::Learner;
-use copriv_train::{Recipe, untrained};
+use copriv_train::{Processor, Recipe, untrained};
 use serde::Deserialize;
 use serde_json::json;
 
 const ARCHS: [&str; 2] = ["resnet32", "mbv2-w0.75"];
 const BATCH: usize = 64;
 /// Steps before the clock runs, and steps that are timed.
-const STEPS: [usize; 2] = [2, 6];
+const STEPS: &str = "2,6";
 /// Both sides take turns, so that other work on the machine meets both.
 const ROUNDS: usize = 3;
 const TORCH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../experiments/bench/torch_bench.py");
@@ -58,6 +61,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     if !torch {
         println!("no PyTorch in `{python}`: only this program is measured (name another in COPRIV_PYTHON)");
     }
+    let [warm, timed] = steps()?.map(|n| n.to_string());
+    let device = device()?;
+    let on_cpu = device == Processor::Cpu;
+    let torch_device = if on_cpu { "cpu" } else { "cuda" };
     let mut results = Results::default();
     for arch in ARCHS {
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
@@ -66,11 +73,18 @@ fn main() -> Result<(), Box<dyn Error>> {
             let mut own = Command::new(env::current_exe()?);
             ours.push(run(own.env("COPRIV_BENCH_ARCH", arch).env("RAYON_NUM_THREADS", &threads))?);
             if torch {
-                let [warm, timed] = STEPS.map(|n| n.to_string());
-                theirs.push(run(Command::new(&python).args([TORCH, arch, &threads, &warm, &timed]))?);
+                let args = [TORCH, arch, &threads, &warm, &timed, torch_device];
+                theirs.push(run(Command::new(&python).args(args))?);
             }
         }
-        let params = |by: &str| [("network", json!(arch)), ("by", json!(by)), ("threads", json!(threads))];
+        let params = |by: &str| {
+            [
+                ("network", json!(arch)),
+                ("by", json!(by)),
+                ("device", json!(device)),
+                ("threads", json!(threads)),
+            ]
+        };
         let best = |all: &[Measured]| all.iter().map(|m| m.images_per_second).fold(0.0, f64::max);
         let cpu = |all: &[Measured]| all.iter().map(|m| m.cpu_seconds).fold(f64::INFINITY, f64::min);
         let peak = |all: &[Measured]| all.iter().map(|m| m.peak_mib).fold(0.0, f64::max);
@@ -78,7 +92,9 @@ fn main() -> Result<(), Box<dyn Error>> {
             if !all.is_empty() {
                 results.push("training", &params(by), best(all), "images/s");
                 results.push("processor time", &params(by), cpu(all), "s/step");
-                results.push("peak memory", &params(by), peak(all), "MiB");
+                if on_cpu {
+                    results.push("peak memory", &params(by), peak(all), "MiB");
+                }
             }
         }
         if let (Some(a), Some(b)) = (ours.first(), theirs.first()) {
@@ -89,7 +105,9 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
             results.push("training, ratio", &params("copriv / torch"), best(&ours) / best(&theirs), "x");
             results.push("processor time, ratio", &params("torch / copriv"), cpu(&theirs) / cpu(&ours), "x");
-            results.push("memory, ratio", &params("copriv / torch"), peak(&ours) / peak(&theirs), "x");
+            if on_cpu {
+                results.push("memory, ratio", &params("copriv / torch"), peak(&ours) / peak(&theirs), "x");
+            }
         }
     }
     results.finish("training")?;
@@ -104,17 +122,28 @@ fn run(command: &mut Command) -> Result<Measured, Box<dyn Error>> {
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
+fn steps() -> Result<[usize; 2], Box<dyn Error>> {
+    let text = env::var("COPRIV_BENCH_STEPS").unwrap_or_else(|_| STEPS.into());
+    let (warm, timed) = text.split_once(',').ok_or("COPRIV_BENCH_STEPS is WARM_UP,TIMED")?;
+    Ok([warm.parse()?, timed.parse()?])
+}
+
+fn device() -> Result<Processor, Box<dyn Error>> {
+    Ok(env::var("COPRIV_BENCH_DEVICE").unwrap_or_else(|_| "cpu".into()).parse()?)
+}
+
 /// Prints a [`Measured`] of this process.
 fn measure(arch: &str) -> Result<(), Box<dyn Error>> {
     let data = noise();
     let start = untrained(arch, &data, 1)?;
-    let mut learner = Learner::new(&start, None, &Recipe::default(), &Device::flex())?;
+    let mut learner = Learner::new(&start, None, &Recipe::default(), &device()?.open()?)?;
     let indices: Vec<usize> = (0..BATCH).collect();
     let batch = gather(&data.train, &indices, data.pixels, Augment::NONE, 0)?;
     let mut seconds = Vec::new();
     let mut cpu = 0.0;
-    for step in 0..STEPS[0] + STEPS[1] {
-        if step == STEPS[0] {
+    let [warm, timed] = steps()?;
+    for step in 0..warm + timed {
+        if step == warm {
             cpu = cpu_seconds();
         }
         let began = Instant::now();
@@ -123,7 +152,7 @@ fn measure(arch: &str) -> Result<(), Box<dyn Error>> {
         if !loss.is_finite() {
             return Err("the loss is not finite".into());
         }
-        if step >= STEPS[0] {
+        if step >= warm {
             seconds.push(began.elapsed().as_secs_f64());
         }
     }
@@ -131,7 +160,7 @@ fn measure(arch: &str) -> Result<(), Box<dyn Error>> {
     let measured = json!({
         "parameters": start.weights.parameters(),
         "images_per_second": BATCH as f64 / seconds[seconds.len() / 2],
-        "cpu_seconds": (cpu_seconds() - cpu) / STEPS[1] as f64,
+        "cpu_seconds": (cpu_seconds() - cpu) / timed as f64,
         "peak_mib": peak_mib(),
     });
     println!("{measured}");
