@@ -79,7 +79,7 @@ fn check(layer: &Product, choice: Choice, seed: u64) {
     let seen = |t: copriv_ot::Traffic| Traffic { up: t.sent, down: t.received, rounds: t.rounds };
     assert_eq!(
         seen(offline),
-        Meter::new().count(&layer.offline(choice, &mut OtMeter::new(choice.flavour))),
+        Meter::new().count(&OtMeter::new(choice.flavour).offline(&layer.offline(choice))),
         "{layer:?}"
     );
     assert_eq!(seen(online), Meter::new().count(&layer.online(choice).online), "{layer:?}");

@@ -107,7 +107,7 @@ pub use radices::Radices;
 pub use session::{NONCE_BYTES, Session, Ticket, Use};
 pub use setup::{setup_holder, setup_puncturer, setup_traffic};
 pub use sums::Sums;
-pub use tree::{HolderTrees, PuncturedTrees};
+pub use tree::{HolderTrees, PuncturedTrees, Roots, Siblings, Trees};
 
 /// Encrypts `32 n` blocks with AES-128 and does nothing else, for benchmarks to compare with.
 #[doc(hidden)]

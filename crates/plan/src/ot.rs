@@ -35,6 +35,15 @@ pub enum Choices {
     Chosen,
 }
 
+/// A piece of an offline part: what it sends may depend on what came before in the session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offline {
+    /// An extension.
+    Extend(Ots, Choices),
+    /// A message of its own.
+    Message(Flow),
+}
+
 impl Flavour {
     /// Every one.
     pub const ALL: [Self; 5] =
@@ -72,6 +81,15 @@ impl OtMeter {
     /// A session after its set-up.
     pub fn new(flavour: Flavour) -> Self {
         Self { flavour, schedules: [Schedule::default(), Schedule::default()] }
+    }
+
+    /// The messages of the next pieces.
+    pub fn offline(&mut self, parts: &[Offline]) -> Vec<Flow> {
+        let flows = |part: &Offline| match *part {
+            Offline::Extend(ots, choices) => self.extend(ots, choices),
+            Offline::Message(flow) => vec![flow],
+        };
+        parts.iter().flat_map(flows).collect()
     }
 
     /// The messages of the next extension.

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::choice::Choice;
 use crate::cost::{self, Cost};
-use crate::ot::{Choices, OtMeter, Ots, packed};
+use crate::ot::{Choices, Offline, OtMeter, Ots, packed};
 use crate::step::{Plan, Step, StepKind};
 use crate::traffic::{Flow, Meter, Traffic};
 
@@ -102,24 +102,26 @@ impl Plan {
 /// iteration that later ones live on.
 #[derive(Debug)]
 pub struct Forecast<'p> {
-    plan: &'p Plan,
+    /// Layer, offline part and online messages of each step: the same in every inference.
+    steps: Vec<(&'p str, Vec<Offline>, Vec<Flow>)>,
     ots: OtMeter,
 }
 
 impl<'p> Forecast<'p> {
     /// A session after its set-up.
     pub fn new(plan: &'p Plan) -> Self {
-        Self { plan, ots: OtMeter::new(plan.choice.flavour) }
+        let of = |step: &'p Step| (step.layer.as_str(), step.offline(plan.choice), step.online(plan.choice));
+        Self { steps: plan.steps.iter().map(of).collect(), ots: OtMeter::new(plan.choice.flavour) }
     }
 
     /// The next inference.
     pub fn inference(&mut self) -> Prediction {
         let mut prediction = Prediction::default();
         let (mut offline, mut online) = (Meter::new(), Meter::new());
-        for step in &self.plan.steps {
-            let layer = prediction.layer_mut(&step.layer);
-            layer.offline += offline.count(&step.offline(self.plan.choice, &mut self.ots));
-            layer.online += online.count(&step.online(self.plan.choice));
+        for (name, parts, flows) in &self.steps {
+            let layer = prediction.layer_mut(name);
+            layer.offline += offline.count(&self.ots.offline(parts));
+            layer.online += online.count(flows);
         }
         prediction.without_silent_layers()
     }
@@ -175,11 +177,11 @@ impl Step {
         self.cost(choice).ots
     }
 
-    /// Offline messages.
-    pub fn offline(&self, choice: Choice, meter: &mut OtMeter) -> Vec<Flow> {
+    /// What is offline.
+    pub fn offline(&self, choice: Choice) -> Vec<Offline> {
         match &self.kind {
-            StepKind::Product { product, .. } => product.offline(choice, meter),
-            _ => meter.extend(self.ots(choice), Choices::Random),
+            StepKind::Product { product, .. } => product.offline(choice),
+            _ => vec![Offline::Extend(self.ots(choice), Choices::Random)],
         }
     }
 

@@ -58,7 +58,7 @@ fn lines(plan: &Plan) -> Vec<Line> {
             elements: step.len,
             ring: step.ring,
             random_ots: random.server_sends + random.client_sends,
-            offline_bytes: offline.count(&step.offline(plan.choice, &mut ots)).bytes(),
+            offline_bytes: offline.count(&ots.offline(&step.offline(plan.choice))).bytes(),
             online_bytes: online.bytes(),
             online_rounds: online.rounds,
         }

@@ -16,7 +16,7 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
-use super::tree::TreeKeys;
+use super::tree::{Roots, Siblings};
 use super::{Depths, HolderTrees, PuncturedTrees};
 use crate::Secret;
 use crate::store::{private, sync_folder};
@@ -54,8 +54,8 @@ impl HolderTrees {
     pub fn save(&self, path: &Path, fingerprint: &[u8; 32]) -> Result<(), FileError> {
         write(path, |file| {
             file.header(HOLDER, fingerprint, &self.id, &self.depths)?;
-            file.put(&self.delta.to_le_bytes())?;
-            file.put(bytemuck::cast_slice(&self.roots))
+            file.put(&self.part.delta.to_le_bytes())?;
+            file.put(bytemuck::cast_slice(&self.part.roots))
         })
     }
 
@@ -68,7 +68,7 @@ impl HolderTrees {
         let roots = file.blocks(depths.groups())?;
         file.finish()?;
         let delta = Zeroizing::new(u128::from_le_bytes(*delta));
-        Ok(Self { depths, keys: TreeKeys::new(&id), id, delta, roots })
+        Ok(Self::new(depths, id, Roots { delta, roots }))
     }
 }
 
@@ -77,8 +77,8 @@ impl PuncturedTrees {
     pub fn save(&self, path: &Path, fingerprint: &[u8; 32]) -> Result<(), FileError> {
         write(path, |file| {
             file.header(PUNCTURER, fingerprint, &self.id, &self.depths)?;
-            file.put(bytemuck::cast_slice(&self.leaves))?;
-            file.put(bytemuck::cast_slice(&self.siblings))
+            file.put(bytemuck::cast_slice(&self.part.leaves))?;
+            file.put(bytemuck::cast_slice(&self.part.siblings))
         })
     }
 
@@ -90,7 +90,7 @@ impl PuncturedTrees {
         file.get(bytemuck::cast_slice_mut(&mut leaves))?;
         let siblings = file.blocks(depths.levels())?;
         file.finish()?;
-        Ok(Self { depths, keys: TreeKeys::new(&id), id, leaves, siblings })
+        Ok(Self::new(depths, id, Siblings { leaves, siblings }))
     }
 }
 

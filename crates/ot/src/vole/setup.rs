@@ -11,7 +11,7 @@ use rayon::slice::{ParallelSlice, ParallelSliceMut};
 use zeroize::Zeroizing;
 
 use super::depths::Run;
-use super::tree::{TreeKeys, grow, grow_punctured};
+use super::tree::{Roots, Siblings, TreeKeys, grow, grow_punctured};
 use super::{Depths, HolderTrees, MAX_DEPTH, PuncturedTrees};
 use crate::error::{check_argument, check_range};
 use crate::simd::Level;
@@ -47,7 +47,7 @@ pub fn setup_holder(
         chan.send(bytemuck::cast_slice(&sums))?;
         chan.flush()?;
     }
-    Ok(HolderTrees { depths, id, keys, delta, roots })
+    Ok(HolderTrees::new(depths, id, Roots { delta, roots }))
 }
 
 /// Sets up all trees as their puncturer, the server: `leaves` are the leaves it will not know, one
@@ -86,7 +86,8 @@ pub fn setup_puncturer(
         }
         siblings.extend_from_slice(&rows);
     }
-    Ok(PuncturedTrees { depths, id, keys, leaves: Secret::new(leaves.to_vec()), siblings })
+    let part = Siblings { leaves: Secret::new(leaves.to_vec()), siblings };
+    Ok(PuncturedTrees::new(depths, id, part))
 }
 
 /// Traffic of the set-up as the holder sees it; the puncturer sees it mirrored.

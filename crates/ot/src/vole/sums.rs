@@ -41,12 +41,13 @@ impl<L: Lane> Sums<L> {
         self.digits
     }
 
-    /// `u`, the mask of the holder's message: of one message only.
+    /// `u`, the mask of the holder's message `c = r - u`: of one message only, since a second one for another
+    /// `r` would give away their difference.
     pub fn u(&self) -> &[L] {
         self.vector(0)
     }
 
-    /// `z_i`.
+    /// `z_i`; the holder's share is `v_i = -z_i`.
     ///
     /// # Panics
     /// If there is no digit `i`.
@@ -58,28 +59,6 @@ impl<L: Lane> Sums<L> {
     fn vector(&self, i: usize) -> &[L] {
         let blocks = &self.blocks[i * self.stride..(i + 1) * self.stride];
         &bytemuck::cast_slice(blocks)[..self.columns]
-    }
-
-    /// The holder's message `c = r - u`. A second one for another `r` would give away their difference.
-    pub fn message(&self, r: &[L], message: &mut [L]) -> Result<(), OtError> {
-        check_argument("columns", self.columns, r.len())?;
-        check_argument("columns", self.columns, message.len())?;
-        for ((c, &r), &u) in message.iter_mut().zip(r).zip(self.u()) {
-            *c = r.minus(u);
-        }
-        Ok(())
-    }
-
-    /// The holder's share `v_i = -z_i`.
-    ///
-    /// # Panics
-    /// If there is no digit `i`.
-    pub fn holder_share(&self, i: usize, share: &mut [L]) -> Result<(), OtError> {
-        check_argument("columns", self.columns, share.len())?;
-        for (v, &z) in share.iter_mut().zip(self.z(i)) {
-            *v = L::default().minus(z);
-        }
-        Ok(())
     }
 
     /// The puncturer's share `q_i = w_i (c + u) - z_i`, in time that does not depend on the digit.

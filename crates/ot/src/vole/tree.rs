@@ -17,35 +17,44 @@ use crate::rot::select;
 use crate::simd::{Level, dispatched};
 use crate::{OtError, Secret};
 
-/// The holder's side of all groups: a root a tree, and the `Delta` of all.
-pub struct HolderTrees {
+/// One party's side of all groups.
+pub struct Trees<Part> {
     pub(super) depths: Depths,
     pub(super) id: [u8; 32],
     pub(super) keys: TreeKeys,
+    pub(super) part: Part,
+}
+
+/// The holder's: a root a tree, and the `Delta` of all.
+pub type HolderTrees = Trees<Roots>;
+
+/// The puncturer's: a leaf and a sibling a level for each tree.
+pub type PuncturedTrees = Trees<Siblings>;
+
+/// What the holder of [`Trees`] has of them.
+pub struct Roots {
     pub(super) delta: Zeroizing<u128>,
     pub(super) roots: Secret<u128>,
 }
 
-/// The puncturer's side of all groups: a leaf and a sibling a level for each tree.
-pub struct PuncturedTrees {
-    pub(super) depths: Depths,
-    pub(super) id: [u8; 32],
-    pub(super) keys: TreeKeys,
+/// What the puncturer of [`Trees`] has of them.
+pub struct Siblings {
     pub(super) leaves: Secret<u16>,
     pub(super) siblings: Secret<u128>,
 }
 
-impl HolderTrees {
-    /// Tells this set-up from every other; the puncturer of the same one has the same.
+impl<Part> Trees<Part> {
+    pub(super) fn new(depths: Depths, id: [u8; 32], part: Part) -> Self {
+        Self { keys: TreeKeys::new(&id), depths, id, part }
+    }
+
+    /// Tells this set-up from every other; the peer's of the same one has the same.
     pub fn id(&self) -> &[u8; 32] {
         &self.id
     }
+}
 
-    /// The depths of all trees.
-    pub fn depths(&self) -> &Depths {
-        &self.depths
-    }
-
+impl HolderTrees {
     /// `u` and `z_i` of the ticket's group, whose digits have these radices, for `columns` columns.
     /// Working memory is kept in `sums`: a value used again for the same shape allocates nothing.
     pub fn sums<L: Lane>(
@@ -57,22 +66,12 @@ impl HolderTrees {
     ) -> Result<(), OtError> {
         let group = ticket.group;
         let (_, depth) = self.depths.locate(group)?;
-        let seeds = Seeds::Root { root: self.roots[group], delta: *self.delta };
+        let seeds = Seeds::Root { root: self.part.roots[group], delta: *self.part.delta };
         sums.fill([self.keys.key(group), ticket.key], seeds, depth, radices, columns)
     }
 }
 
 impl PuncturedTrees {
-    /// Tells this set-up from every other; the holder of the same one has the same.
-    pub fn id(&self) -> &[u8; 32] {
-        &self.id
-    }
-
-    /// The depths of all trees.
-    pub fn depths(&self) -> &Depths {
-        &self.depths
-    }
-
     /// As [`HolderTrees::sums`], with a dummy in the place of the leaf that is not known: good for
     /// [`Sums::punctured_share`], in which it cancels.
     pub fn sums<L: Lane>(
@@ -84,20 +83,15 @@ impl PuncturedTrees {
     ) -> Result<(), OtError> {
         let group = ticket.group;
         let (at, depth) = self.depths.locate(group)?;
-        let seeds = Seeds::Siblings { leaf: self.leaves[group], siblings: &self.siblings[at..at + depth] };
+        let Siblings { leaves, siblings } = &self.part;
+        let seeds = Seeds::Siblings { leaf: leaves[group], siblings: &siblings[at..at + depth] };
         sums.fill([self.keys.key(group), ticket.key], seeds, depth, radices, columns)
     }
 }
 
-impl std::fmt::Debug for HolderTrees {
+impl<Part> std::fmt::Debug for Trees<Part> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("HolderTrees").field("groups", &self.depths.groups()).finish_non_exhaustive()
-    }
-}
-
-impl std::fmt::Debug for PuncturedTrees {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PuncturedTrees").field("groups", &self.depths.groups()).finish_non_exhaustive()
+        f.debug_struct("Trees").field("groups", &self.depths.groups()).finish_non_exhaustive()
     }
 }
 

@@ -12,7 +12,7 @@ use copriv_model::kernel::mask;
 use copriv_model::range::signed_bits;
 
 use super::{Form, Product, Tap};
-use crate::ot::{Choices, OtMeter, Ots};
+use crate::ot::{Choices, Offline, Ots};
 use crate::traffic::Flow;
 
 /// OTs made in one go, about; bounds memory.
@@ -104,8 +104,8 @@ impl<'a> WeightOts<'a> {
     }
 
     /// For each chunk the extension, then the correlated messages.
-    pub(super) fn flows(&self, meter: &mut OtMeter) -> Vec<Flow> {
-        let mut flows = Vec::new();
+    pub(super) fn parts(&self) -> Vec<Offline> {
+        let mut parts = Vec::new();
         for filters in self.chunks() {
             let (mut ots, mut bytes) = (0, 0);
             for tap in &self.form.taps {
@@ -114,10 +114,10 @@ impl<'a> WeightOts<'a> {
                 ots += n;
                 bytes += bits.div_ceil(8);
             }
-            flows.extend(meter.extend(Ots::from_client(ots), Choices::Chosen));
-            flows.push(Flow::Up(bytes));
+            parts.push(Offline::Extend(Ots::from_client(ots), Choices::Chosen));
+            parts.push(Offline::Message(Flow::Up(bytes)));
         }
-        flows
+        parts
     }
 
     fn filter_size(&self, filter: usize) -> (u64, u64) {
@@ -274,16 +274,16 @@ impl<'a> InputOts<'a> {
     }
 
     /// For each chunk the extension, then the correlated messages.
-    pub(super) fn flows(&self, meter: &mut OtMeter) -> Vec<Flow> {
+    pub(super) fn parts(&self) -> Vec<Offline> {
         let per_channel = self.uses.len();
-        let mut flows = Vec::new();
+        let mut parts = Vec::new();
         for chunk in self.chunks() {
             let entries = chunk.map(|e| e % per_channel);
             let sizes = entries.map(|e| (u64::from(self.bits(e).bits), self.message_bytes(e)));
             let (ots, bytes) = sizes.fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
-            flows.extend(meter.extend(Ots::from_server(ots), Choices::Chosen));
-            flows.push(Flow::Down(bytes));
+            parts.push(Offline::Extend(Ots::from_server(ots), Choices::Chosen));
+            parts.push(Offline::Message(Flow::Down(bytes)));
         }
-        flows
+        parts
     }
 }

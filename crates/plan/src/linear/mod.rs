@@ -26,7 +26,7 @@ pub use winograd::Tile;
 pub use wrap::{Site, Wrap, Wraps};
 
 use crate::choice::Choice;
-use crate::ot::{Choices, OtMeter, Ots, packed};
+use crate::ot::{Choices, Offline, Ots, packed};
 use crate::traffic::Flow;
 
 /// What makes shares of `W * r`.
@@ -102,18 +102,19 @@ impl Product {
         self.geometry.filters / self.geometry.groups
     }
 
-    /// Offline messages, in order: the product with the mask, then the random OTs of [`Self::online`].
-    pub fn offline(&self, choice: Choice, meter: &mut OtMeter) -> Vec<Flow> {
+    /// What is offline, in order: the product with the mask, then the random OTs of [`Self::online`].
+    pub fn offline(&self, choice: Choice) -> Vec<Offline> {
         let form = self.form();
-        let mut flows = match self.method {
-            Method::Cot { receiver: Side::Server } => WeightOts::new(self, &form).flows(meter),
-            Method::Cot { receiver: Side::Client } => InputOts::new(self, &form).flows(meter),
+        let mut parts = match self.method {
+            Method::Cot { receiver: Side::Server } => WeightOts::new(self, &form).parts(),
+            Method::Cot { receiver: Side::Client } => InputOts::new(self, &form).parts(),
             Method::Packed { .. } => {
-                vec![Flow::Up(packed::Planes::new(self, &form).total(self, &form).message_bytes)]
+                let total = packed::Planes::new(self, &form).total(self, &form);
+                vec![Offline::Message(Flow::Up(total.message_bytes))]
             }
         };
-        flows.extend(meter.extend(self.online(choice).ots, Choices::Random));
-        flows
+        parts.push(Offline::Extend(self.online(choice).ots, Choices::Random));
+        parts
     }
 
     /// Online: the client's share less its mask, in the input's ring for each input that matters; then

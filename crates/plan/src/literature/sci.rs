@@ -1,7 +1,10 @@
 //! Building blocks of SCI (EzPC's reference implementation of CrypTFlow2 and SiRNN), as its
 //! source sends them. Bits or bytes an element; fractions of a byte are real, since messages are packed.
+//! Comparisons and 1-of-N OTs, which the executed presets have in the same shape, are stated in [`baseline`].
 
 use super::Sent;
+use crate::baseline::{self, Comparison};
+use crate::traffic::{Flow, Meter};
 
 /// OTs that the extension is run for at once.
 const BLOCK: u64 = 1 << 14;
@@ -51,20 +54,16 @@ pub fn product(entries: u64, bits: u32, messages: u64, ring: u32, batches: Batch
     Sent { up, down }
 }
 
-/// Bits of `1{x > y}` for shared `bits`-bit values: 4-bit digits by 1-of-16 OT (KKOT: 32 bytes, 16
-/// messages of 2 bits), joined by ANDs of 18 bytes and 4 opened bits; `t` ANDs for `q` digits:
-///
-/// `36 q + 18 t + t / 2` bytes with `t = 2q - 2 - ceil(log2 q)`; a single digit has 1-bit messages.
+/// Bits an element of messages that [`baseline`] has the shape of.
+fn each(flows: impl Fn(u64) -> Vec<Flow>) -> u64 {
+    /// Enough for whole bytes and whole pairs.
+    const ELEMENTS: u64 = 16;
+    8 * Meter::new().count(&flows(ELEMENTS)).bytes() / ELEMENTS
+}
+
+/// Bits of `1{x > y}` for shared `bits`-bit values.
 pub fn millionaires(bits: u32) -> u64 {
-    if bits == 0 {
-        return 0;
-    }
-    if bits <= 4 {
-        return 2 * LAMBDA + (1 << bits);
-    }
-    let q = u64::from(bits.div_ceil(4));
-    let t = 2 * q - 2 - u64::from(q.next_power_of_two().ilog2());
-    8 * (36 * q + 18 * t) + 4 * t
+    each(|n| Comparison { bits, equality: false }.flows(n))
 }
 
 /// Bits of a shared bit's conversion into `Z_2^ring`: one correlated OT.
@@ -84,7 +83,7 @@ pub fn relu(ring: u32) -> u64 {
 
 /// Bits of the wrap of a value whose sign is known: a 1-of-4 OT of one bit.
 pub fn wrap_of_known_sign() -> u64 {
-    2 * LAMBDA + 4
+    each(|n| baseline::exchange(&[baseline::wrap_lookups(n)]))
 }
 
 /// Bits of an extension from `from` to `to`: the wrap, converted to the bits that are new.
@@ -113,7 +112,8 @@ pub fn faithful_truncation(ring: u32, shift: u32) -> u64 {
         + to_arithmetic(ring)
 }
 
-/// Bits of `1{x > y}` and `1{x = y}` (`millionaire_with_equality.h`): the last digit of `r` bits has
+/// Bits of `1{x > y}` and `1{x = y}` as SCI has them (`millionaire_with_equality.h`; [`baseline`] opens a triple
+/// once, which is a little less): the last digit of `r` bits has
 /// a table of its size, or is a 1-of-2 OT; a pair of ANDs takes a 1-of-8 OT of 34 bytes, and its 4
 /// bits are opened twice.
 fn millionaires_with_equality(bits: u32) -> u64 {

@@ -196,7 +196,7 @@ fn algorithm(algorithm: Algorithm) -> String {
 
 /// Offline and online.
 fn product_bytes(product: &Product, choice: Choice) -> u64 {
-    let mut flows = product.offline(choice, &mut OtMeter::new(choice.flavour));
+    let mut flows = OtMeter::new(choice.flavour).offline(&product.offline(choice));
     flows.extend(product.online(choice).online);
     Meter::new().count(&flows).bytes()
 }
