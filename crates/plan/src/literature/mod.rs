@@ -9,10 +9,12 @@
 //! * [`winograd`]: CoPriv's convolution (NeurIPS 2023, section 4.1).
 //! * [`mixed`]: products of different widths (SiRNN, eprint 2021/459) with PrivQuant's choices
 //!   (ICCAD 2024, table 4).
+//! * [`residual`]: PrivQuant's residual blocks (table 10), by the presets' plans.
 //! * [`figures`] and [`tables`]: the printed figures, and this project's beside them.
 
 pub mod figures;
 pub mod mixed;
+pub mod residual;
 pub mod sci;
 pub mod tables;
 pub mod uniform;

@@ -39,7 +39,7 @@ pub(super) fn literature() -> Result<Table, TableError> {
             ("COINN", "its factored multiplications are not modelled"),
             (
                 "CoPriv, first selection",
-                "which blocks lose their ReLUs is not printed; `copriv prune` selects its own",
+                "which blocks lose their ReLUs is not printed; `copriv reproduce pruning` looks for blocks that meet it",
             ),
             ("CoPriv, second selection", "as the first"),
         ] {

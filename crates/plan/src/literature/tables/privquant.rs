@@ -6,10 +6,10 @@ use super::networks::ours;
 use super::{Builder, Table, TableError, networks};
 use crate::architectures::{Bits, named};
 use crate::linear::{Algorithm, Product, Side};
-use crate::literature::{Extended, GIB, Matrix, Mixed, figures};
+use crate::literature::{Extended, GIB, Matrix, Mixed, figures, residual};
 use crate::ot::OtMeter;
 use crate::traffic::Meter;
-use crate::{Choice, Plan, PlanError, StepKind};
+use crate::{Choice, Flavour, Plan, PlanError, Preset, StepKind};
 
 /// Side, channels (and filters) and kernel of table 9's convolutions.
 const CONVOLUTIONS: [(usize, usize, usize); 5] =
@@ -99,12 +99,27 @@ fn table_9() -> Result<Table, TableError> {
     Ok(table.finish())
 }
 
-/// Its blocks' shapes and figures could not be reached.
+/// Residual connections. The paper's figures could not be reached.
 fn table_10() -> Result<Table, TableError> {
     let mut table = Builder::new("PrivQuant table 10")?;
-    let note =
-        "neither the blocks' shapes nor the figures are in design.md, and the paper could not be opened here";
-    table.row("residual blocks", None, Some(note.into()));
+    for block in residual::BLOCKS {
+        let bytes = |preset: Preset| {
+            let flavour = if preset.is_baseline() { Flavour::Iknp } else { Flavour::Ferret };
+            residual::bytes(block, Choice { preset, ..flavour.into() })
+        };
+        let sirnn = bytes(Preset::Sirnn)?;
+        for preset in [Preset::Sirnn, Preset::Privquant, Preset::CoprivNg] {
+            let bytes = bytes(preset)?;
+            let per_element = bytes / (block.0 * block.0 * block.1) as f64;
+            let mut note = format!("{per_element:.1} B an element");
+            note += &match preset {
+                Preset::Sirnn => "; what the paper prints could not be read here".into(),
+                _ => format!(", {:.1} times less than sirnn", sirnn / bytes),
+            };
+            let row = format!("({},{}) {}", block.0, block.1, preset.name());
+            table.row(&row, bytes / 1e6, Some(note));
+        }
+    }
     Ok(table.finish())
 }
 
