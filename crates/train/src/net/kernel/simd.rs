@@ -218,3 +218,117 @@ impl WithSimd for Gram<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+
+    /// Every width of vectors has its own tiles.
+    #[derive(Clone, Copy, Debug)]
+    enum Level {
+        Scalar,
+        #[cfg(target_arch = "x86_64")]
+        Avx2,
+        Best,
+    }
+
+    impl Level {
+        const ALL: &[Self] = &[
+            Self::Scalar,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2,
+            Self::Best,
+        ];
+
+        fn run(self, work: impl WithSimd<Output = ()>) {
+            match self {
+                Self::Scalar => work.with_simd(pulp::Scalar::new()),
+                #[cfg(target_arch = "x86_64")]
+                Self::Avx2 => match pulp::x86::V3::try_new() {
+                    Some(simd) => simd.vectorize(|| work.with_simd(simd)),
+                    None => Arch::new().dispatch(work),
+                },
+                Self::Best => Arch::new().dispatch(work),
+            }
+        }
+    }
+
+    fn close(what: &str, got: f32, expected: f32) {
+        assert!((got - expected).abs() < 1e-4, "{what}: {got}, not {expected}");
+    }
+
+    fn product<const R: usize>(level: Level, [rows, depth, columns]: [usize; 3], gather: bool) {
+        let mut rng = ChaCha8Rng::seed_from_u64((rows + depth + columns) as u64);
+        let mut values = |n: usize| (0..n).map(|_| rng.random_range(-1.0..1.0)).collect::<Vec<f32>>();
+        let (a, b) = (values(rows * depth), values(depth * 7 + columns + LANES));
+        let offsets: Vec<usize> = (0..depth).map(|k| k * 7).collect();
+        let pitch = columns.next_multiple_of(LANES);
+        let mut out = vec![0.0; rows * pitch];
+        let panels = panels::<R>(rows, depth, |r, k| a[r * depth + k]);
+        let (panels, b, offsets) = (&panels[..], &b[..], &offsets[..]);
+        level.run(Product::<R> { panels, b, offsets, columns, rows, out: &mut out, pitch, gather });
+        for (r, row) in out.chunks_exact(pitch).enumerate() {
+            for (p, &got) in row[..columns].iter().enumerate() {
+                let expected = (0..depth).map(|k| a[r * depth + k] * b[offsets[k] + p]).sum();
+                close(&format!("{level:?} {rows} {depth} {columns} at {r} {p}"), got, expected);
+            }
+        }
+    }
+
+    #[test]
+    fn products_are_sums_at_every_width_of_vectors() {
+        for &level in Level::ALL {
+            for shape in [[1, 1, 1], [8, 9, 48], [5, 3, 64], [17, 30, 113], [16, 27, 250]] {
+                product::<8>(level, shape, false);
+                product::<8>(level, shape, true);
+            }
+            for columns in [3, 64, 81, 150] {
+                product::<1>(level, [1, 9, columns], false);
+            }
+        }
+    }
+
+    #[test]
+    fn grams_are_sums_at_every_width_of_vectors() {
+        for &level in Level::ALL {
+            for [rows, depth, columns, images] in
+                [[1usize, 9, 33, 1], [4, 6, 16, 3], [7, 13, 50, 2], [3, 1, 5, 4]]
+            {
+                let mut rng = ChaCha8Rng::seed_from_u64((rows + depth + columns) as u64);
+                let mut values = |n: usize| (0..n).map(|_| rng.random_range(-1.0..1.0)).collect::<Vec<f32>>();
+                let pitch = columns.next_multiple_of(LANES);
+                let mut d = values(images * rows * pitch);
+                d.chunks_exact_mut(pitch).for_each(|row| row[columns..].fill(0.0));
+                let step = depth * 5 + pitch;
+                let b = values(images * step);
+                let offsets: Vec<usize> = (0..depth).map(|k| k * 5).collect();
+                let mut sums = vec![1.0; rows * depth];
+                level.run(Gram {
+                    d: &d,
+                    pitch,
+                    rows,
+                    b: &b,
+                    offsets: &offsets,
+                    columns,
+                    images,
+                    steps: [rows * pitch, step],
+                    sums: &mut sums,
+                });
+                for (at, &got) in sums.iter().enumerate() {
+                    let (r, k) = (at / depth, at % depth);
+                    let term =
+                        |i: usize, p: usize| d[(i * rows + r) * pitch + p] * b[i * step + offsets[k] + p];
+                    let expected = 1.0
+                        + (0..images)
+                            .flat_map(|i| (0..columns).map(move |p| (i, p)))
+                            .map(|(i, p)| term(i, p))
+                            .sum::<f32>();
+                    close(&format!("{level:?} {rows} {depth} {columns} {images} at {r} {k}"), got, expected);
+                }
+            }
+        }
+    }
+}
