@@ -155,6 +155,8 @@ pub fn run_step(
         }
         StepKind::SumPool(window) => Ok(sum_pool(window, ring, x)),
         StepKind::Subsample { input, how } => Ok(how.apply(*input, x)),
+        StepKind::Pick { mask, inside } => Ok(mask.pick(*inside, x)),
+        StepKind::Join { mask } => Ok(mask.join(x, &values[step.inputs[1]])),
         StepKind::Extend { from, offset, msb_known } => {
             convert::extend(party, stock, (*from, ring, *offset, *msb_known), x)
         }

@@ -8,7 +8,7 @@ use copriv_infer2pc::engine::{self, Measured};
 use copriv_infer2pc::session::predict_setup;
 use copriv_infer2pc::{Channel, Client, Nursery, Reveal, Server, Terms};
 use copriv_model::{
-    Bias, ConvSpec, Graph, GraphBuilder, LayerWeights, LinearSpec, Model, NodeId, Subsample, TensorType,
+    Bias, ConvSpec, Graph, GraphBuilder, LayerWeights, LinearSpec, Mask, Model, NodeId, Subsample, TensorType,
     Weights, execute,
 };
 use copriv_plan::linear::with_tile_widths;
@@ -118,7 +118,14 @@ impl Draw {
 
     fn relu(&mut self, x: NodeId) -> NodeId {
         let name = self.name("relu");
-        self.builder.relu(&name, x).unwrap()
+        let len = self.builder.type_of(x).len();
+        if len < 2 || self.rng.random_range(0..3) > 0 {
+            return self.builder.relu(&name, x).unwrap();
+        }
+        let share = self.rng.random_range(0.0..1.0);
+        let mut inside: Vec<bool> = (0..len).map(|_| self.rng.random_bool(share)).collect();
+        (inside[0], inside[len - 1]) = (true, false);
+        self.builder.partial_relu(&name, x, Mask::new(inside)).unwrap()
     }
 
     fn step(&mut self, x: NodeId) -> NodeId {

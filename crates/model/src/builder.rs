@@ -2,7 +2,7 @@
 
 use crate::graph::{Conv, Graph, Linear, Node, NodeId, Op, Preprocess, Subsample, TensorType};
 use crate::types::infer;
-use crate::{ModelError, range};
+use crate::{Mask, ModelError, range};
 
 /// What a caller says about a convolution; the rest follows from the shape.
 #[derive(Clone, Debug)]
@@ -122,6 +122,11 @@ impl GraphBuilder {
     /// A rectifier.
     pub fn relu(&mut self, name: &str, x: NodeId) -> Result<NodeId, ModelError> {
         self.push(name, Op::Relu, vec![x], None)
+    }
+
+    /// A rectifier at the positions of `mask` only.
+    pub fn partial_relu(&mut self, name: &str, x: NodeId, mask: Mask) -> Result<NodeId, ModelError> {
+        self.push(name, Op::PartialRelu { mask }, vec![x], None)
     }
 
     /// A requantisation to `bits` (signed or not).

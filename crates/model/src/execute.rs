@@ -44,6 +44,10 @@ pub fn run(model: &Model, input: &[i64]) -> Result<Trace, ModelError> {
                 affine(node, linear, model.weights.layer(&node.name)?, operand(0), operand_type(0))
             }
             Op::Relu => operand(0).iter().map(|&v| v.max(0)).collect(),
+            Op::PartialRelu { mask } => {
+                let rectified = |(&v, &inside): (&i64, &bool)| if inside { v.max(0) } else { v };
+                operand(0).iter().zip(mask.inside()).map(rectified).collect()
+            }
             Op::Requant { shift, clamp } => requant(operand(0), *shift, *clamp, &node.output),
             Op::Add { shifts } => add(operand(0), operand(1), *shifts),
             Op::AvgPool { kernel, stride } => {

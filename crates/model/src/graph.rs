@@ -2,7 +2,7 @@ use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{KernelBound, ModelError};
+use crate::{KernelBound, Mask, ModelError};
 
 /// Index of a node in [`Graph::nodes`]; also names the edge that the node produces.
 pub type NodeId = usize;
@@ -66,6 +66,12 @@ pub enum Op {
     Linear(Linear),
     /// `max(x, 0)`.
     Relu,
+    /// `max(x, 0)` at the positions of `mask`, `x` elsewhere: what pruning by the pixel or the channel
+    /// leaves of a rectifier.
+    PartialRelu {
+        /// Where it rectifies, `[channels, height, width]`.
+        mask: Mask,
+    },
     /// `floor((x + 2^(shift-1)) / 2^shift)` (round half up; the identity for `shift = 0`), then
     /// saturated to the output type if `clamp`, else reduced modulo `2^bits` of the output
     /// type - which [`crate::range`] proves to change nothing.

@@ -28,6 +28,7 @@ pub fn of_graph(graph: &Graph) -> Result<Vec<Interval>, ModelError> {
             Op::Conv(conv) => of_product(&conv.linear),
             Op::Linear(linear) => of_product(linear),
             Op::Relu => (operand(0).0.max(0), operand(0).1.max(0)),
+            Op::PartialRelu { .. } => (operand(0).0, operand(0).1.max(0)),
             Op::Requant { shift, clamp } => {
                 let (lo, hi) = operand(0);
                 let shifted = (round_shift(lo, *shift), round_shift(hi, *shift));

@@ -45,6 +45,15 @@ pub(crate) fn infer(
             TensorType::signed([outputs, 1, 1], linear.acc_bits, scale)
         }
         Op::Relu => TensorType { known_non_negative: true, ..operands[0].clone() },
+        Op::PartialRelu { mask } => {
+            if mask.len() != operands[0].len() {
+                return fail(format!("a mask of {} positions on {:?}", mask.len(), operands[0].shape));
+            }
+            if mask.count(true) == 0 || mask.count(false) == 0 {
+                return fail("a mask of all or none of the positions makes no partial rectifier".into());
+            }
+            operands[0].clone()
+        }
         Op::Requant { shift, .. } => {
             let Some(wanted) = wanted else {
                 return fail("a requantisation needs a width".into());

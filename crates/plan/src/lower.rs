@@ -18,7 +18,7 @@
 
 mod products;
 
-use copriv_model::{Graph, NodeId, Op};
+use copriv_model::{Graph, Mask, NodeId, Op, range};
 
 use crate::choice::Choice;
 use crate::rings::Rings;
@@ -81,7 +81,18 @@ impl Lowering<'_> {
                 self.scaled[id] = extra;
                 self.push(name, StepKind::ClampLow { bound: 0 }, vec![x], len, ring + extra)
             }
-            Op::Requant { shift, clamp } => self.requant(id, *shift, *clamp)?,
+            Op::PartialRelu { mask } => {
+                let x = self.operand(id, 0)?;
+                let extra = self.scaled[node.inputs[0]];
+                self.scaled[id] = extra;
+                let ring = ring + extra;
+                let [inside, outside] = self.split(name, mask, x);
+                let bound = StepKind::ClampLow { bound: 0 };
+                let rectified = self.push(name, bound, vec![inside], mask.count(true), ring);
+                let join = StepKind::Join { mask: mask.clone() };
+                self.push(name, join, vec![rectified, outside], len, ring)
+            }
+            Op::Requant { shift, clamp } => self.requant(id, (*shift, *clamp))?,
             Op::Add { shifts } => {
                 let extra = [0, 1].map(|i| self.scaled[node.inputs[i]]);
                 let most = extra[0].max(extra[1]);
@@ -130,32 +141,67 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    /// Truncate, then saturate: from below (the fused ReLU, if any) and from above.
-    fn requant(&mut self, id: NodeId, shift: u32, clamp: bool) -> Result<StepId, PlanError> {
+    /// Behind a fused partial ReLU, the rectified elements and the others each in their own way.
+    fn requant(&mut self, id: NodeId, how: (u32, bool)) -> Result<StepId, PlanError> {
         let graph = self.graph;
         let node = &graph.nodes[id];
-        let clamps = self.rings.clamps(graph, id, shift, clamp);
-        let ring = self.rings.uniform.unwrap_or(clamps.ring);
         let source = self.rings.source(graph, id);
-        let extra = self.scaled[source];
-        let x = self.in_ring(source, self.rings.working[id] + extra)?;
-        let shift = shift + extra;
+        let x = self.in_ring(source, self.rings.working[id] + self.scaled[source])?;
+        let [true, false] = *self.rings.fused_parts(graph, id) else {
+            let rectified = self.rings.fused[node.inputs[0]];
+            return Ok(self.requant_part(id, x, how, rectified));
+        };
+        let Op::PartialRelu { mask } = &graph.nodes[node.inputs[0]].op else {
+            let reason = "a partial ReLU without a mask".into();
+            return Err(PlanError::Unsupported { node: node.name.clone(), reason });
+        };
+        let demand = self.rings.demand[id];
+        let parts = self.split(&node.name, mask, x);
+        let mut joined = Vec::with_capacity(2);
+        for (part, rectified) in parts.into_iter().zip([true, false]) {
+            let value = self.requant_part(id, part, how, rectified);
+            let (lo, hi) = self.rings.ranges[id];
+            let range = if rectified { (lo.max(0), hi) } else { (lo, hi) };
+            let value = self.extend(&node.name, value, demand, range);
+            joined.push(if self.steps[value].ring > demand {
+                self.push(&node.name, StepKind::Reduce, vec![value], self.steps[value].len, demand)
+            } else {
+                value
+            });
+        }
+        Ok(self.push(&node.name, StepKind::Join { mask: mask.clone() }, joined, mask.len(), demand))
+    }
+
+    /// The elements in a mask and those outside.
+    fn split(&mut self, layer: &str, mask: &Mask, x: StepId) -> [StepId; 2] {
+        let ring = self.steps[x].ring;
+        [true, false].map(|inside| {
+            let pick = StepKind::Pick { mask: mask.clone(), inside };
+            self.push(layer, pick, vec![x], mask.count(inside), ring)
+        })
+    }
+
+    /// Truncate, then saturate: from below (the fused ReLU, if any) and from above.
+    fn requant_part(&mut self, id: NodeId, x: StepId, (shift, clamp): (u32, bool), rectified: bool) -> StepId {
+        let graph = self.graph;
+        let (node, len) = (&graph.nodes[id], self.steps[x].len);
+        let clamps = self.rings.clamps(graph, id, (shift, clamp), rectified);
+        let ring = self.rings.uniform.unwrap_or(self.rings.working[id] - shift);
+        let shift = shift + self.scaled[self.rings.source(graph, id)];
         if let Some((bound, window)) = clamps.window()
             && self.rings.fuses
         {
-            return Ok(self.truncate_and_saturate(&node.name, x, shift, (bound, window)));
+            return self.truncate_and_saturate(&node.name, x, shift, (bound, window));
         }
         let mut value = self.truncate(&node.name, x, shift);
         if let Some(bound) = clamps.low {
-            let operand = node.inputs[0];
-            let layer = if self.rings.fused[operand] { &graph.nodes[operand].name } else { &node.name };
-            value = self.push(layer, StepKind::ClampLow { bound }, vec![value], node.output.len(), ring);
+            let layer = if rectified { &graph.nodes[node.inputs[0]].name } else { &node.name };
+            value = self.push(layer, StepKind::ClampLow { bound }, vec![value], len, ring);
         }
         if let Some(bound) = clamps.high {
-            value =
-                self.push(&node.name, StepKind::ClampHigh { bound }, vec![value], node.output.len(), ring);
+            value = self.push(&node.name, StepKind::ClampHigh { bound }, vec![value], len, ring);
         }
-        Ok(value)
+        value
     }
 
     /// In two steps or, where the objective likes that better, in one.
@@ -234,17 +280,22 @@ impl Lowering<'_> {
 
     fn extend_to_demand(&mut self, id: NodeId, value: StepId) -> StepId {
         let extra = self.scaled[id];
-        let (from, wanted) = (self.steps[value].ring, self.rings.demand[id] + extra);
+        let (lo, hi) = self.rings.ranges[id];
+        let wanted = self.rings.demand[id] + extra;
+        self.extend(&self.graph.nodes[id].name, value, wanted, (lo << extra, hi << extra))
+    }
+
+    /// Into the ring `wanted` unless it is that wide already; all values are between `lo` and `hi`.
+    fn extend(&mut self, layer: &str, value: StepId, wanted: u32, (lo, hi): range::Interval) -> StepId {
+        let from = self.steps[value].ring;
         if wanted <= from {
             return value;
         }
-        let (lo, hi) = self.rings.ranges[id];
-        let (lo, hi) = (lo << extra, hi << extra);
         let offset = lo.min(0).unsigned_abs() as u64;
         let msb_known = self.choice.preset.knows_signs() && hi + i128::from(offset) < 1i128 << (from - 1);
         let len = self.steps[value].len;
         let kind = StepKind::Extend { from, offset, msb_known };
-        self.push(&self.graph.nodes[id].name, kind, vec![value], len, wanted)
+        self.push(layer, kind, vec![value], len, wanted)
     }
 
     /// Operand `i` of node `id` in the ring that the node works in.

@@ -153,7 +153,9 @@ impl Step {
             | StepKind::Affine { .. }
             | StepKind::Add { .. }
             | StepKind::SumPool(_)
-            | StepKind::Subsample { .. } => Cost::default(),
+            | StepKind::Subsample { .. }
+            | StepKind::Pick { .. }
+            | StepKind::Join { .. } => Cost::default(),
         }
     }
 

@@ -126,14 +126,30 @@ impl Rings {
         if self.fused[operand] { graph.nodes[operand].inputs[0] } else { operand }
     }
 
-    /// Clamps of a requantisation, given the interval of what it reads.
-    pub(crate) fn clamps(&self, graph: &Graph, requant: NodeId, shift: u32, clamp: bool) -> Clamps {
+    /// Of the elements that a requantisation handles alike, whether they are rectified first: by a fused
+    /// ReLU all or none, by a fused partial one some.
+    pub(crate) fn fused_parts(&self, graph: &Graph, requant: NodeId) -> &'static [bool] {
         let operand = graph.nodes[requant].inputs[0];
+        match (&graph.nodes[operand].op, self.fused[operand]) {
+            (Op::PartialRelu { .. }, true) => &[true, false],
+            (_, true) => &[true],
+            (_, false) => &[false],
+        }
+    }
+
+    /// Clamps of a requantisation, given the interval of what it reads and whether it is rectified first.
+    pub(crate) fn clamps(
+        &self,
+        graph: &Graph,
+        requant: NodeId,
+        (shift, clamp): (u32, bool),
+        rectified: bool,
+    ) -> Clamps {
         let (lo, hi) = self.ranges[self.source(graph, requant)];
         let (lo, hi) = (range::round_shift(lo, shift), range::round_shift(hi, shift));
         let out = &graph.nodes[requant].output;
         let mut floor = if clamp { out.min() } else { i128::MIN };
-        if self.fused[operand] {
+        if rectified {
             floor = floor.max(0);
         }
         let low = (lo < floor).then_some(floor);
@@ -162,8 +178,11 @@ impl Rings {
         self.working[id] = match &node.op {
             Op::Input | Op::Conv(_) | Op::Linear(_) | Op::Add { .. } => wide,
             Op::Flatten | Op::Subsample(_) => self.demand[id],
-            Op::Relu => ring_of(&[operand(0).0, operand(0).1]),
-            Op::Requant { shift, clamp } => self.clamps(graph, id, *shift, *clamp).ring + shift,
+            Op::Relu | Op::PartialRelu { .. } => ring_of(&[operand(0).0, operand(0).1]),
+            Op::Requant { shift, clamp } => {
+                let of = |rectified: &bool| self.clamps(graph, id, (*shift, *clamp), *rectified).ring + shift;
+                self.fused_parts(graph, id).iter().map(of).max().unwrap_or(0)
+            }
             Op::AvgPool { kernel, .. } => {
                 let area = (kernel * kernel) as i128;
                 let (lo, hi) = operand(0);
@@ -204,7 +223,9 @@ impl Rings {
         for (user, node) in graph.nodes.iter().enumerate().filter(|(_, n)| n.inputs.contains(&id)) {
             match &node.op {
                 Op::Requant { shift, .. } => found.push((user, *shift)),
-                Op::Relu if self.fused[user] || !self.fuses => found.extend(self.requants(graph, user)?),
+                Op::Relu | Op::PartialRelu { .. } if self.fused[user] || !self.fuses => {
+                    found.extend(self.requants(graph, user)?);
+                }
                 Op::Add { .. } => found.extend(self.requants(graph, user)?),
                 _ => return None,
             }
@@ -226,11 +247,14 @@ impl Rings {
             Op::Input | Op::Conv(_) | Op::Linear(_) | Op::Add { .. } => None,
             Op::Flatten | Op::Subsample(_) => self.natural(graph, operand()),
             Op::Requant { shift, clamp } => {
-                let clamps = self.clamps(graph, id, *shift, *clamp);
-                let saturated = if self.fuses { clamps.window() } else { None };
-                Some(saturated.map_or(clamps.ring, |(_, window)| window + 1))
+                let of = |rectified: &bool| {
+                    let clamps = self.clamps(graph, id, (*shift, *clamp), *rectified);
+                    let saturated = if self.fuses { clamps.window() } else { None };
+                    saturated.map_or(clamps.ring, |(_, window)| window + 1)
+                };
+                self.fused_parts(graph, id).iter().map(of).max()
             }
-            Op::Relu => Some(ring_of(&[self.ranges[operand()].0, self.ranges[operand()].1])),
+            Op::Relu | Op::PartialRelu { .. } => Some(ring_of(&[self.ranges[operand()].0, self.ranges[operand()].1])),
             Op::AvgPool { .. } => Some(self.ring_of_node(id)),
             Op::MaxPool { .. } | Op::Argmax | Op::TopK { .. } => {
                 let (lo, hi) = self.ranges[operand()];
@@ -280,7 +304,7 @@ fn fused_relus(graph: &Graph) -> Vec<bool> {
         .iter()
         .enumerate()
         .map(|(id, node)| {
-            matches!(node.op, Op::Relu)
+            matches!(node.op, Op::Relu | Op::PartialRelu { .. })
                 && id != graph.output
                 && matches!(users[id][..], [user] if matches!(graph.nodes[user].op, Op::Requant { .. }))
         })

@@ -1,6 +1,6 @@
 //! What both parties run.
 
-use copriv_model::{Graph, NodeId, Subsample};
+use copriv_model::{Graph, Mask, NodeId, Subsample};
 use serde::Serialize;
 
 use crate::choice::Choice;
@@ -144,6 +144,18 @@ pub enum StepKind {
         input: [usize; 3],
         /// Which pixels.
         how: Subsample,
+    },
+    /// The elements at the positions of a public mask, or at all others: local.
+    Pick {
+        /// Which positions.
+        mask: Mask,
+        /// Those of the mask.
+        inside: bool,
+    },
+    /// Both parts of a [`StepKind::Pick`] in their places again: local.
+    Join {
+        /// Positions of the first operand's elements.
+        mask: Mask,
     },
     /// Window maxima: a tournament of DReLU and MUX.
     MaxPool(Window),

@@ -9,7 +9,7 @@ use common::{noise, random_network};
 use copriv_model::execute;
 use copriv_train::compare::{Cause, compare};
 use copriv_train::data::{self, Images, PixelScale};
-use copriv_train::net::{Arch, Array, Graph, Network, Node, Op, Pass, Weights};
+use copriv_train::net::{Arch, Array, BlockState, Graph, Network, Node, Op, Pass, Weights};
 use copriv_train::quant::{QuantConfig, calibrate};
 use copriv_train::rewrite::{drop_rectifiers, fold_graph, merge_graph, mergeable};
 use copriv_train::{
@@ -141,6 +141,24 @@ fn large_networks_lower_too() {
             assert_eq!(integers.output_type().shape, [1000, 1, 1]);
         }
     }
+}
+
+/// MobileNetV2 at 32x32 without a rectifier in its blocks: one convolution a block says the same of every
+/// test image.
+#[test]
+fn seventeen_merged_blocks_predict_what_the_unmerged_ones_do() {
+    let data = embedded();
+    let start = pruned("mbv2-w0.25", &data, |_| false, 11);
+    let merged = merge(&start, &Merge::All).unwrap();
+    assert_eq!(merged.graph.blocks.iter().filter(|b| b.state == BlockState::Merged).count(), 17);
+    assert_eq!(data.test.len(), 1000);
+    let [before, after] = [&start, &merged].map(|c| evaluate(c, &data.test).unwrap());
+    let pairs = before.logits.iter().flatten().zip(after.logits.iter().flatten());
+    let worst = pairs.map(|(b, a)| (a - b).abs() / b.abs().max(1.0)).fold(0f32, f32::max);
+    assert!(worst <= 1e-3, "logits differ by {worst}");
+    assert_eq!(before.predictions, after.predictions);
+    let spread = before.predictions.iter().collect::<std::collections::HashSet<_>>().len();
+    assert!(spread > 1, "all images look alike to the network");
 }
 
 /// A step through every operator: the gradient arrives at the first layer and is finite.

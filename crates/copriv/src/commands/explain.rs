@@ -88,6 +88,10 @@ fn describe(kind: &StepKind) -> String {
         }
         StepKind::Add { shifts } => format!("add, shifted by {} and {} (local)", shifts[0], shifts[1]),
         StepKind::Subsample { .. } => "subsample (local)".into(),
+        StepKind::Pick { inside, .. } => {
+            format!("the elements {} the mask (local)", if *inside { "in" } else { "outside" })
+        }
+        StepKind::Join { .. } => "both parts of a mask (local)".into(),
         StepKind::SumPool(w) => format!("sum over {}x{} (local)", w.kernel, w.kernel),
         StepKind::MaxPool(w) => format!("maximum over {}x{}", w.kernel, w.kernel),
         StepKind::Argmax { candidates, .. } => format!("argmax of {candidates}"),
@@ -126,6 +130,7 @@ fn operator(op: &Op) -> String {
         }
         Op::Linear(l) => format!("linear, {}", weights(l)),
         Op::Relu => "ReLU".into(),
+        Op::PartialRelu { mask } => format!("ReLU of {} of {}", mask.count(true), mask.len()),
         Op::Requant { shift, clamp } => {
             format!("requantise by {shift}{}", if *clamp { ", saturating" } else { "" })
         }

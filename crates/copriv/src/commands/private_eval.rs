@@ -32,5 +32,10 @@ pub fn run(args: &cli::PrivateEval) -> Result<()> {
 
 /// Number of activations of a graph.
 pub fn relus(graph: &Graph) -> usize {
-    graph.nodes.iter().filter(|n| matches!(n.op, Op::Relu)).map(|n| n.output.len()).sum()
+    let relus = |n: &copriv_model::Node| match &n.op {
+        Op::Relu => n.output.len(),
+        Op::PartialRelu { mask } => mask.count(true),
+        _ => 0,
+    };
+    graph.nodes.iter().map(relus).sum()
 }

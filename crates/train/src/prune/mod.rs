@@ -1,0 +1,225 @@
+//! Communication-aware pruning of rectifiers (CoPriv, NeurIPS 2023, section 4.2).
+//!
+//! Every inverted residual block has one `alpha`, shared by its rectifiers. The loss is
+//!
+//! ```text
+//! L = CE + lambda * sum_i alpha_i * (Comm_i(1) - Comm_i(0)) / sum_j |Comm_j(1) - Comm_j(0)|
+//! ```
+//!
+//! minimised under a fixed sum of the gates, since the budget `s` is given: what pulls all of them
+//! alike is left out of the update, or every gate would end at the same limit.
+//! Forward, the `s` blocks of largest `alpha` rectify and the others are linear; backward, a
+//! rectifier is `alpha max(x, 0) + (1 - alpha) x`. The value of `alpha` is clamped to `[0, 1]`
+//! after each update while its gradient is not masked, so no gate gets stuck at a limit, and a
+//! closed gate replaces an open one only when it leads by a margin. `s` falls from all blocks
+//! to its final value over the first half of the search.
+//!
+//! With a limit of bytes ([`Limit`]) what must be closed is not a number of gates but a sum of savings;
+//! since savings of neighbours do not add up exactly, the planner has the last word once the search
+//! has ended.
+
+use serde::{Deserialize, Serialize};
+
+use crate::TrainError;
+use crate::checkpoint::{Checkpoint, Stage};
+use crate::data::Dataset;
+use crate::device::Processor;
+use crate::fit::{Distill, Job, Progress, fit};
+use crate::net::{Block, BlockState, Graph};
+use crate::recipe::Recipe;
+use crate::rewrite::drop_rectifiers;
+
+/// How to prune.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PruneConfig {
+    /// Share of the blocks that keep their rectifiers, rounded to whole blocks.
+    pub budget: f64,
+    /// Weight of communication in the loss.
+    pub lambda: f64,
+    /// Step of the gates, in units of their gradients' root mean square.
+    pub gate_rate: f64,
+    /// Lead that a closed gate needs over an open one.
+    pub hysteresis: f64,
+    /// Recipe of the search.
+    pub search: Recipe,
+    /// Recipe of the finetuning with frozen gates.
+    pub finetune: Recipe,
+    /// Distillation from the unpruned network, in both.
+    pub distill: Distill,
+    /// Where to train.
+    pub device: Processor,
+    /// Seed of everything random.
+    pub seed: u64,
+}
+
+impl Default for PruneConfig {
+    fn default() -> Self {
+        Self {
+            budget: 0.5,
+            lambda: 0.3,
+            gate_rate: 0.02,
+            hysteresis: 0.02,
+            search: Recipe { epochs: 2, rate: 0.02, warmup: 0.0, ..Recipe::default() },
+            finetune: Recipe { epochs: 16, rate: 0.05, warmup: 0.25, ..Recipe::default() },
+            distill: Distill::default(),
+            device: Processor::default(),
+            seed: 0,
+        }
+    }
+}
+
+/// A pruned network and how it came about.
+#[derive(Clone, Debug)]
+pub struct Pruned {
+    /// The network, finetuned, its freed blocks not merged yet.
+    pub checkpoint: Checkpoint,
+    /// By block.
+    pub blocks: Vec<PrunedBlock>,
+}
+
+/// What the search decided about a block.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PrunedBlock {
+    /// Its name.
+    pub name: String,
+    /// Whether it keeps its rectifiers.
+    pub keep: bool,
+    /// Its gate after the search.
+    pub alpha: f64,
+    /// What freeing it saves, bytes per inference, as given by the caller.
+    pub saving: f64,
+}
+
+/// What the caller's planner says of a network.
+#[derive(Clone, Copy)]
+pub struct Communication<'a> {
+    /// `Comm_i(1) - Comm_i(0)` of every block in bytes.
+    pub saving: &'a [f64],
+    /// What the whole network may cost, in place of [`PruneConfig::budget`].
+    pub limit: Option<Limit<'a>>,
+}
+
+/// A limit on the bytes of the whole network.
+#[derive(Clone, Copy)]
+pub struct Limit<'a> {
+    /// Bytes by which the unpruned network exceeds it.
+    pub excess: f64,
+    /// Whether the network that keeps these blocks' rectifiers meets it.
+    pub meets: &'a dyn Fn(&[bool]) -> Result<bool, TrainError>,
+}
+
+impl<'a> From<&'a [f64]> for Communication<'a> {
+    fn from(saving: &'a [f64]) -> Self {
+        Self { saving, limit: None }
+    }
+}
+
+/// Searches the blocks that lose their rectifiers and finetunes what is left.
+///
+/// # Errors
+/// A checkpoint that is not plain float, settings out of range, a limit that even a network without
+/// rectifiers in its blocks exceeds, or a diverging run.
+pub fn prune(
+    config: &PruneConfig,
+    start: &Checkpoint,
+    data: &Dataset,
+    comm: Communication<'_>,
+    progress: &mut dyn Progress,
+) -> Result<Pruned, TrainError> {
+    let comm_saving = comm.saving;
+    check(start, comm_saving)?;
+    if !(0.0..=1.0).contains(&config.budget) {
+        return Err(TrainError::config("budget", format!("{} is not a share of 0 to 1", config.budget)));
+    }
+    let steps = config.search.epochs * data.train.len().div_ceil(config.search.batch.max(1));
+    let mut gates = GateSearch::new(&comm, steps, config);
+    let searched = fit(
+        Job {
+            label: "search",
+            start,
+            teacher: Some((start, config.distill)),
+            gates: Some(&mut gates),
+            recipe: &config.search,
+            device: config.device,
+            keep_best: false,
+            seed: config.seed,
+        },
+        data,
+        progress,
+    )?;
+    gates.settle(comm.limit)?;
+    finetune(config, start, searched, data, (&gates.open, &gates.alpha, comm_saving), progress)
+}
+
+/// Finetunes what is left when exactly the blocks of `keep` keep their rectifiers: the second half of
+/// [`prune`], for selections that were found otherwise.
+///
+/// # Errors
+/// As [`prune`].
+pub fn prune_to(
+    config: &PruneConfig,
+    start: &Checkpoint,
+    data: &Dataset,
+    keep: &[bool],
+    comm_saving: &[f64],
+    progress: &mut dyn Progress,
+) -> Result<Pruned, TrainError> {
+    check(start, comm_saving)?;
+    let alpha: Vec<f32> = keep.iter().map(|&k| f32::from(u8::from(k))).collect();
+    finetune(config, start, start.clone(), data, (keep, &alpha, comm_saving), progress)
+}
+
+fn check(start: &Checkpoint, comm_saving: &[f64]) -> Result<(), TrainError> {
+    if start.stage != Stage::Float {
+        return Err(TrainError::Stage {
+            found: start.stage.name(),
+            wanted: "pruning starts from a float one",
+        });
+    }
+    let blocks = &start.graph.blocks;
+    if comm_saving.len() != blocks.len() || comm_saving.iter().any(|s| !s.is_finite()) {
+        return Err(TrainError::config(
+            "communication saved",
+            format!("one finite number for each of {} blocks is needed", blocks.len()),
+        ));
+    }
+    Ok(())
+}
+
+fn finetune(
+    config: &PruneConfig,
+    start: &Checkpoint,
+    searched: Checkpoint,
+    data: &Dataset,
+    (keep, alpha, saving): (&[bool], &[f32], &[f64]),
+    progress: &mut dyn Progress,
+) -> Result<Pruned, TrainError> {
+    let freed = Checkpoint { stage: Stage::Pruned, graph: drop_rectifiers(&start.graph, keep)?, ..searched };
+    let checkpoint = fit(
+        Job {
+            label: "finetune",
+            start: &freed,
+            teacher: Some((start, config.distill)),
+            gates: None,
+            recipe: &config.finetune,
+            device: config.device,
+            keep_best: false,
+            seed: config.seed.wrapping_add(1),
+        },
+        data,
+        progress,
+    )?;
+    let block = |(i, block): (usize, &Block)| PrunedBlock {
+        name: block.name.clone(),
+        keep: keep[i],
+        alpha: f64::from(alpha[i]),
+        saving: saving[i],
+    };
+    Ok(Pruned { checkpoint, blocks: start.graph.blocks.iter().enumerate().map(block).collect() })
+}
+
+/// Names of the blocks without rectifiers.
+pub fn freed_blocks(graph: &Graph) -> Vec<String> {
+    graph.blocks.iter().filter(|b| b.state != BlockState::Kept).map(|b| b.name.clone()).collect()
+}
