@@ -1,5 +1,6 @@
 //! Arguments.
 
+mod prune;
 mod terms;
 
 use std::net::SocketAddr;
@@ -10,8 +11,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use copriv_train::quant::WeightWidth;
 use copriv_train::weights::{self, Normalisation};
 use copriv_train::{Checkpoint, Dataset, Merge, Processor, TrainError};
-use serde::{Deserialize, Serialize};
 
+pub use prune::{Compare, MaskBy, Prune, PruneMethod};
 pub use terms::{ChoiceArgs, PresetArg, TermsArgs, TileWidths};
 
 /// Train a classifier that is cheap under secure two-party computation, and deploy it that way.
@@ -36,6 +37,9 @@ pub enum Command {
     /// Remove the ReLUs of some blocks of a trained network, and finetune it
     #[command(after_help = "Example: copriv prune runs/tiny/best.safetensors --budget 0.5 --out runs/pruned")]
     Prune(Prune),
+    /// Compare prunings of one network: tables, pictures and a page of what copriv prune --json wrote
+    #[command(after_help = "Example: copriv compare comm.json snl.json senet.json --out runs/compared")]
+    Compare(Compare),
     /// List, check or fetch data sets
     #[command(after_help = "Example: copriv data fetch cifar10 --data-dir data")]
     Data(DataCommand),
@@ -262,56 +266,6 @@ pub struct Train {
     pub batch: Option<usize>,
     #[command(flatten)]
     pub run: Run,
-}
-
-#[derive(Args, Debug)]
-pub struct Prune {
-    #[command(flatten)]
-    pub network: Network,
-    #[command(flatten)]
-    pub data: Data,
-    /// Share of the blocks that keep their ReLUs [default: 0.5]
-    #[arg(long, value_parser = share, conflicts_with = "comm_limit")]
-    pub budget: Option<f64>,
-    /// Instead, most bytes that an inference of the whole network may cost, set-up aside: such as
-    /// 2.2GB, 1.5MB; --objective says whether all of them or those online
-    #[arg(long, value_name = "BYTES", value_parser = bytes)]
-    pub comm_limit: Option<u64>,
-    /// How the blocks are found
-    #[arg(long, value_enum, default_value_t)]
-    pub method: PruneMethod,
-    /// Width of the weights that the export will have, 2 to 8, or ternary
-    #[arg(long)]
-    pub weight_bits: Option<WeightWidth>,
-    /// Width of its activations
-    #[arg(long)]
-    pub act_bits: Option<u32>,
-    /// Price CoPriv's fixed point of 41 bits instead of the export's widths
-    #[arg(long, conflicts_with_all = ["weight_bits", "act_bits"])]
-    pub fixed41: bool,
-    #[command(flatten)]
-    pub terms: TermsArgs,
-    /// Search epochs
-    #[arg(long)]
-    pub search_epochs: Option<usize>,
-    /// Finetuning epochs
-    #[arg(long)]
-    pub epochs: Option<usize>,
-    #[command(flatten)]
-    pub run: Run,
-}
-
-/// How blocks are found.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum PruneMethod {
-    /// A search with the planner's bytes in the loss
-    #[default]
-    Comm,
-    /// Evenly over the depth, without a search
-    Uniform,
-    /// Whole stages, those first that the accuracy depends on least (DeepReDuce's culling)
-    Deepreduce,
 }
 
 #[derive(Args, Debug)]

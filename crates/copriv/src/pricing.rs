@@ -3,11 +3,12 @@
 use anyhow::{Context, Result};
 use copriv_infer2pc::Terms;
 use copriv_plan::{Choice, Flavour, LayerPrice, Objective, Plan, Prediction};
-use copriv_train::net::Graph;
+use copriv_train::net::{Block, Graph};
+use copriv_train::prune::free_blocks;
 use copriv_train::quant::QuantConfig;
-use copriv_train::rewrite::{drop_rectifiers, fold_graph, merge_graph, mergeable};
+use copriv_train::rewrite::{fold_graph, merge_graph, mergeable, move_padding};
 use copriv_train::{Checkpoint, fixed_point, structure};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Inferences of the session that a network is priced in: long enough for Ferret's iterations to
 /// even out.
@@ -28,7 +29,7 @@ pub enum Widths {
 }
 
 /// What becomes of a block.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Form {
     /// It keeps its rectifiers.
@@ -40,7 +41,7 @@ pub enum Form {
 }
 
 /// Bytes of one inference, both directions, set-up aside.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Bytes {
     /// Before the input is known.
     pub offline: u64,
@@ -78,6 +79,8 @@ pub struct Pricer<'a> {
     network: &'a Checkpoint,
     widths: Widths,
     choice: Choice,
+    /// One rectifier behind each block without any inside.
+    activation: bool,
     /// Whether exactly one convolution can replace a block.
     exact: Vec<bool>,
     /// The network as it is.
@@ -87,18 +90,20 @@ pub struct Pricer<'a> {
 }
 
 impl<'a> Pricer<'a> {
-    /// Prices every block of `network` on these terms.
+    /// Prices every block of `network` on these terms; with `activation`, one rectifier behind each block that
+    /// has none inside is part of the price.
     ///
     /// # Errors
     /// A network that the integer model or the planner refuses.
-    pub fn new(network: &'a Checkpoint, widths: Widths, terms: Terms) -> Result<Self> {
+    pub fn new(network: &'a Checkpoint, widths: Widths, terms: Terms, activation: bool) -> Result<Self> {
         let graph = &network.graph;
         let plan = terms.plan(&integers(graph, network, &widths)?, SESSION);
         let choice = plan.context("the network cannot be priced")?.choice;
         let kept = vec![Form::Kept; graph.blocks.len()];
-        let exact = mergeable(graph)?;
+        let exact = mergeable(&move_padding(graph, &vec![true; kept.len()])?)?;
         let before = Priced { forms: kept.clone(), bytes: Bytes::default(), layers: Prediction::default() };
-        let mut pricer = Self { graph, network, widths, choice, exact, before, blocks: Vec::new() };
+        let mut pricer =
+            Self { graph, network, widths, choice, activation, exact, before, blocks: Vec::new() };
         pricer.before = pricer.price(&kept)?;
         pricer.blocks =
             (0..kept.len()).map(|i| pricer.block(i)).collect::<Result<_>>().context("the blocks' prices")?;
@@ -187,12 +192,26 @@ impl<'a> Pricer<'a> {
     pub fn by_block(&self, priced: &Priced) -> Vec<LayerPrice> {
         let mut blocks = Prediction::default();
         for layer in &priced.layers.layers {
-            let first = layer.name.split('.').next().unwrap_or(&layer.name);
-            let price = blocks.layer_mut(first);
+            let inside =
+                |block: &&Block| layer.name.strip_prefix(&block.name).is_some_and(|n| n.starts_with('.'));
+            let outside = layer.name.split('.').next().unwrap_or(&layer.name);
+            let name = self.graph.blocks.iter().find(inside).map_or(outside, |block| &block.name);
+            let price = blocks.layer_mut(name);
             price.offline += layer.offline;
             price.online += layer.online;
         }
         blocks.layers
+    }
+
+    /// The network in these forms, as it is to be finetuned: nothing is merged yet, but merging will change
+    /// nothing.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn freed(&self, forms: &[Form]) -> Result<Graph> {
+        let is = |form| forms.iter().map(|f| *f == form).collect::<Vec<bool>>();
+        let freed = free_blocks(self.graph, &is(Form::Kept), self.activation)?;
+        Ok(move_padding(&freed, &is(Form::Merged))?)
     }
 
     /// The network in these forms.
@@ -200,15 +219,27 @@ impl<'a> Pricer<'a> {
     /// # Errors
     /// As [`Self::new`].
     pub fn price(&self, forms: &[Form]) -> Result<Priced> {
-        let is = |form| forms.iter().map(|f| *f == form).collect::<Vec<bool>>();
-        let linear = fold_graph(&drop_rectifiers(self.graph, &is(Form::Kept))?);
-        let graph = merge_graph(&linear, &is(Form::Merged))?;
-        let plan = Plan::new(&integers(&graph, self.network, &self.widths)?, self.choice)?;
-        // Only Ferret's inferences differ.
-        let inferences = if self.choice.flavour == Flavour::Ferret { u64::from(SESSION) } else { 1 };
-        let layers = plan.predict_session(inferences).mean(inferences);
+        let merged: Vec<bool> = forms.iter().map(|f| *f == Form::Merged).collect();
+        let graph = merge_graph(&fold_graph(&self.freed(forms)?), &merged)?;
+        let layers = self.bytes_of(&graph)?;
         let bytes = Bytes { offline: layers.offline().bytes(), online: layers.online().bytes() };
         Ok(Priced { forms: forms.to_vec(), bytes, layers })
+    }
+
+    /// What the choice's objective counts of any other network for the same images.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn other(&self, graph: &Graph) -> Result<u64> {
+        let layers = self.bytes_of(graph)?;
+        Ok(self.counted(Bytes { offline: layers.offline().bytes(), online: layers.online().bytes() }))
+    }
+
+    fn bytes_of(&self, graph: &Graph) -> Result<Prediction> {
+        let plan = Plan::new(&integers(graph, self.network, &self.widths)?, self.choice)?;
+        // Only Ferret's inferences differ.
+        let inferences = if self.choice.flavour == Flavour::Ferret { u64::from(SESSION) } else { 1 };
+        Ok(plan.predict_session(inferences).mean(inferences))
     }
 
     fn block(&self, i: usize) -> Result<BlockPrice> {
@@ -279,11 +310,29 @@ mod tests {
         assert_eq!(bytes(&fixed_point(&graph, 41, 12).unwrap()), bytes(&known));
     }
 
+    /// The rectifier behind freed blocks has its price, and two padded convolutions may be one.
+    #[test]
+    fn activations_behind_blocks_are_priced_and_resnet_blocks_have_all_three_forms() {
+        let data = data::load(EMBEDDED, "data".as_ref()).unwrap();
+        let network = untrained("resnet20", &data, 0).unwrap();
+        let terms = Terms { preset: Preset::Cryptflow2, ..crate::cli::TermsArgs::default().into() };
+        let [with, without] = [true, false]
+            .map(|on| Pricer::new(&network, Widths::Fixed { ring: 41, scale: 12 }, terms, on).unwrap());
+        let before = with.before.bytes.online;
+        for forms in [vec![Form::Linear; 9], vec![Form::Merged; 9]] {
+            let [with, without] = [&with, &without].map(|p| p.price(&forms).unwrap().bytes);
+            assert!(with.online > without.online, "{forms:?}");
+            assert!(with.online < before, "{forms:?}");
+        }
+        let freed = with.freed(&[Form::Merged; 9]).unwrap();
+        assert!(mergeable(&freed).unwrap().iter().all(|m| *m), "what is finetuned can be merged");
+    }
+
     #[test]
     fn a_limit_is_met_by_the_whole_network_or_refused_with_the_least_there_is() {
         let network = tiny();
         let terms = Terms { flavour: Some(Flavour::SoftSpoken8), ..crate::cli::TermsArgs::default().into() };
-        let pricer = Pricer::new(&network, Widths::Export(QuantConfig::default()), terms).unwrap();
+        let pricer = Pricer::new(&network, Widths::Export(QuantConfig::default()), terms, true).unwrap();
         let before = pricer.counted(pricer.before.bytes);
         let (free, met) = pricer.freed_until(|_| false).unwrap();
         let least = pricer.counted(free.bytes);

@@ -185,3 +185,47 @@ fn a_device_that_was_not_built_says_so() {
         assert!(message.contains("--features cuda"), "{message}");
     }
 }
+
+/// By blocks and by masks: one command, one planner, one page, and private evaluation of what comes out.
+#[test]
+fn prunings_of_every_kind_are_priced_compared_and_evaluated_privately() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    finish(dir, "train --seed 3 --epochs 1 --set images=128 --out float");
+    let outcome = |name: &str, args: &str| -> serde_json::Value {
+        let common = "--images 128 --search-epochs 1 --epochs 1 --seed 3";
+        finish(dir, &format!("prune float/last.safetensors {common} {args} --out {name} --json {name}.json"));
+        serde_json::from_slice(&fs::read(dir.join(format!("{name}.json"))).unwrap()).unwrap()
+    };
+    let total =
+        |bytes: &serde_json::Value| bytes["offline"].as_u64().unwrap() + bytes["online"].as_u64().unwrap();
+    let comm = outcome("comm", "--budget 0.5 --features 0.1 --soft 0.5");
+    assert!(total(&comm["after"]) < total(&comm["before"]));
+    // With few bits a value without a ReLU is saturated at both ends, which costs as much: what masks spare
+    // shows in fixed point.
+    let fixed = "--fixed41 --preset cryptflow2";
+    let limit = total(&outcome("uniform", &format!("--method uniform {fixed}"))["before"]) / 100 * 90;
+    let snl = outcome("snl", &format!("--method snl --by channel {fixed} --comm-limit {limit}"));
+    assert!(total(&snl["after"]) <= limit && total(&snl["after"]) > limit / 2, "{}", snl["after"]);
+    let senet = outcome("senet", "--method senet --budget 0.3");
+    let relus = |outcome: &serde_json::Value, when: &str| outcome[when].as_u64().unwrap();
+    let share = relus(&senet, "relus_after") as f64 / relus(&senet, "relus_before") as f64;
+    assert!((0.28..=0.3).contains(&share), "{share}");
+
+    finish(dir, "compare comm.json senet.json --out compared");
+    for file in ["blocks.svg", "pareto.svg", "report.html", "results.csv"] {
+        assert!(dir.join("compared").join(file).exists(), "{file}");
+    }
+    let table = fs::read_to_string(dir.join("compared/results.csv")).unwrap();
+    assert!(table.contains("with L_comm") && table.contains("SENet by pixel"), "{table}");
+    let message = failure(&run(dir, "compare senet.json snl.json --out compared"), 1);
+    assert!(message.contains("snl.json") && message.contains("priced otherwise"), "{message}");
+    let message = failure(&run(dir, "compare senet.json float/args.toml --out compared"), 1);
+    assert!(message.contains("args.toml"), "{message}");
+
+    // Outputs that differ from the executor's, or bytes from the plan's, are a failure.
+    for (name, preset) in [("senet", "copriv-ng"), ("snl", "sirnn")] {
+        finish(dir, &format!("export {name}/last.safetensors --epochs 0 --out model-{name}"));
+        finish(dir, &format!("private-eval model-{name} --images 1 --preset {preset}"));
+    }
+}

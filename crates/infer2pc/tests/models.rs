@@ -8,8 +8,8 @@ use copriv_infer2pc::engine::{self, Measured};
 use copriv_infer2pc::session::predict_setup;
 use copriv_infer2pc::{Channel, Client, Nursery, Reveal, Server, Terms};
 use copriv_model::{
-    Bias, ConvSpec, Graph, GraphBuilder, LayerWeights, LinearSpec, Mask, Model, NodeId, Subsample, TensorType,
-    Weights, execute,
+    Bias, ConvSpec, Graph, GraphBuilder, LayerWeights, LinearSpec, Mask, Model, NodeId, Subsample,
+    TensorType, Weights, execute,
 };
 use copriv_plan::linear::with_tile_widths;
 use copriv_plan::{Choice, Flavour, Objective, Plan, Preset};

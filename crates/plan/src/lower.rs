@@ -182,7 +182,13 @@ impl Lowering<'_> {
     }
 
     /// Truncate, then saturate: from below (the fused ReLU, if any) and from above.
-    fn requant_part(&mut self, id: NodeId, x: StepId, (shift, clamp): (u32, bool), rectified: bool) -> StepId {
+    fn requant_part(
+        &mut self,
+        id: NodeId,
+        x: StepId,
+        (shift, clamp): (u32, bool),
+        rectified: bool,
+    ) -> StepId {
         let graph = self.graph;
         let (node, len) = (&graph.nodes[id], self.steps[x].len);
         let clamps = self.rings.clamps(graph, id, (shift, clamp), rectified);

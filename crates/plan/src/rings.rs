@@ -254,7 +254,9 @@ impl Rings {
                 };
                 self.fused_parts(graph, id).iter().map(of).max()
             }
-            Op::Relu | Op::PartialRelu { .. } => Some(ring_of(&[self.ranges[operand()].0, self.ranges[operand()].1])),
+            Op::Relu | Op::PartialRelu { .. } => {
+                Some(ring_of(&[self.ranges[operand()].0, self.ranges[operand()].1]))
+            }
             Op::AvgPool { .. } => Some(self.ring_of_node(id)),
             Op::MaxPool { .. } | Op::Argmax | Op::TopK { .. } => {
                 let (lo, hi) = self.ranges[operand()];

@@ -260,7 +260,9 @@ fn inexact(model: &Model) -> Result<Vec<bool>, TrainError> {
             None => lo.unsigned_abs().max(hi.unsigned_abs()),
         };
         inexact.push(match &node.op {
-            IntegerOp::Requant { .. } | IntegerOp::Relu => inexact[node.inputs[0]],
+            IntegerOp::Requant { .. } | IntegerOp::Relu | IntegerOp::PartialRelu { .. } => {
+                inexact[node.inputs[0]]
+            }
             _ => reach > EXACT,
         });
     }

@@ -50,8 +50,10 @@ pub fn fixed_point(graph: &Graph, ring: u32, scale: u32) -> Result<copriv_model:
                 let y = b.conv(name, operand(0), conv)?;
                 b.requant(&format!("{name}.truncate"), y, scale, ring - scale, true, false)?
             }
+            Op::Blend { .. } => return Err(TrainError::graph(name, "its mask is still being searched")),
             Op::Relu { .. } => b.relu(name, operand(0))?,
             Op::Relu6 => return Err(TrainError::without_integers(name)),
+            Op::PartialRelu { mask } => b.partial_relu(name, operand(0), mask.clone())?,
             Op::Add => b.add(name, operand(0), operand(1))?,
             Op::Subsample(how) => b.subsample(name, operand(0), *how)?,
             Op::MaxPool { kernel, stride, pad } => b.max_pool(name, operand(0), (*kernel, *stride, *pad))?,

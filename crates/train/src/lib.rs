@@ -55,7 +55,10 @@ pub use pipeline::{
     Evaluation, ExportConfig, Exported, Merge, QuantStage, TrainConfig, evaluate, export, integer_logits,
     merge, train, untrained,
 };
-pub use prune::{Communication, Limit, PruneConfig, Pruned, PrunedBlock, prune, prune_to};
+pub use prune::{
+    Communication, Limit, PruneConfig, Pruned, PrunedBlock, Ranking, prune, prune_by_masks, prune_to, senet,
+    snl,
+};
 pub use quant::QuantConfig;
 pub use recipe::Recipe;
 pub use run::RunFolder;

@@ -119,6 +119,10 @@ impl Lowering<'_> {
                 }
                 Op::Relu { .. } => b.relu(name, operand(0))?,
                 Op::Relu6 => return Err(TrainError::without_integers(name)),
+                Op::PartialRelu { mask } => b.partial_relu(name, operand(0), mask.clone())?,
+                Op::Blend { .. } => {
+                    return Err(TrainError::graph(name, "its mask is still being searched"));
+                }
                 Op::Add => b.add(name, operand(0), operand(1))?,
                 Op::Subsample(how) => b.subsample(name, operand(0), *how)?,
                 Op::AvgPool { kernel, stride } => b.avg_pool(name, operand(0), *kernel, *stride)?,

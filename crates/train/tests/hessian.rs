@@ -7,7 +7,8 @@ use copriv_train::data::{Images, PixelScale};
 use copriv_train::hessian::{Direction, Of, TraceConfig, product, traces};
 use copriv_train::net::{Array, Bias, Conv, Graph, Node, NodeId, Op, PositionMap, Subsample, Weights};
 use copriv_train::quant::requantised;
-use copriv_train::{Checkpoint, Stage};
+use copriv_train::rewrite::mask_rectifiers;
+use copriv_train::{Checkpoint, Ranking, Stage};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -149,6 +150,12 @@ impl Reference {
                     margin = x.iter().fold(margin, |m, v| m.min(v.abs()).min((v - 6.0).abs()));
                     x.iter().map(|v| v.clamp(0.0, 6.0)).collect()
                 }
+                Op::PartialRelu { mask } => {
+                    margin = x.iter().fold(margin, |m, v| m.min(v.abs()));
+                    let rectified = |(v, inside): (&f64, &bool)| if *inside { v.max(0.0) } else { *v };
+                    x.iter().zip(mask.inside()).map(rectified).collect()
+                }
+                Op::Blend { .. } => panic!("{} is of a search", node.name),
                 Op::Add => x.iter().zip(&values[node.inputs[1]]).map(|(a, b)| a + b).collect(),
                 Op::Subsample(how) => {
                     let at = |(k, y, col): (usize, usize, usize)| match inside(k, how.before, c) {
@@ -300,7 +307,15 @@ fn direction(sizes: &BTreeMap<NodeId, usize>, rng: &mut ChaCha8Rng) -> Direction
 
 #[test]
 fn products_are_second_differences_of_the_loss() {
-    let (checkpoint, reference) = sample(convolutional(), 3);
+    let graph = convolutional();
+    let masks = Ranking::even(&graph, true).unwrap().masks(0.5);
+    for graph in [mask_rectifiers(&graph, &masks).unwrap(), graph] {
+        products_are_second_differences(graph);
+    }
+}
+
+fn products_are_second_differences(graph: Graph) {
+    let (checkpoint, reference) = sample(graph, 3);
     let graph = &checkpoint.graph;
     let images = &reference.images;
     let inputs: Vec<f32> =

@@ -1,8 +1,13 @@
 //! A merged block computes what the block computed, at every pixel.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use copriv_train::net::{Array, Bias, Block, BlockState, Conv, Graph, Network, Node, Op, Pass, Weights};
-use copriv_train::rewrite::{drop_rectifiers, fold_norms, merge_blocks, merge_graph};
+use copriv_train::net::{
+    Array, Bias, Block, BlockState, Conv, Graph, Network, Node, Op, Pass, Subsample, Weights,
+};
+use copriv_train::rewrite::{
+    drop_rectifiers, fold_norms, merge_blocks, merge_graph, move_padding, rectify_behind,
+    spare_outer_rectifiers,
+};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed};
 use rand::{RngExt, SeedableRng};
@@ -149,6 +154,98 @@ proptest! {
         let after = value(&merged, &merged_weights, &images, "block.merged");
         assert_close(&after, &before, 1e-4);
     }
+}
+
+/// A ResNet block without its inner rectifier, its shortcut the input, pixels of it, or a 1x1 convolution.
+fn residual(stride: usize, inputs: usize, outputs: usize, side: usize, shortcut: usize) -> Graph {
+    let mut block =
+        Block { name: "block".into(), convs: vec![], relus: vec![], add: None, state: BlockState::Linear };
+    block.convs = vec!["conv1".into(), "conv2".into()];
+    block.add = Some("add".into());
+    let pointwise = Op::Conv(Conv {
+        in_channels: inputs,
+        out_channels: outputs,
+        kernel: 1,
+        stride,
+        pad: 0,
+        groups: 1,
+        norm: false,
+        bias: Bias::Channel,
+    });
+    let node = |name: &str, op: Op, inputs: Vec<usize>| Node { name: name.into(), op, inputs };
+    let mut nodes = vec![
+        node("input", Op::Input { shape: [inputs, side, side] }, vec![]),
+        node("conv1", conv(inputs, outputs, 3, stride, 1), vec![0]),
+        node("conv2", conv(outputs, outputs, 3, 1, 1), vec![1]),
+    ];
+    let shortcut = match shortcut {
+        0 => 0,
+        1 => {
+            let how =
+                Subsample { stride, before: (outputs - inputs) / 2, after: (outputs - inputs).div_ceil(2) };
+            nodes.push(node("shortcut", Op::Subsample(how), vec![0]));
+            3
+        }
+        _ => {
+            nodes.push(node("shortcut", pointwise, vec![0]));
+            3
+        }
+    };
+    let add = nodes.len();
+    nodes.push(node("add", Op::Add, vec![2, shortcut]));
+    nodes.push(node("pool", Op::GlobalAvgPool, vec![add]));
+    nodes.push(node("classifier", Op::Linear { in_features: outputs, out_features: 2 }, vec![add + 1]));
+    Graph { arch: "one block".into(), nodes, blocks: vec![block] }
+}
+
+/// Two padded 3x3 convolutions are one 5x5, or 7x7 behind a stride, once their padding is the first one's.
+#[test]
+fn two_padded_convolutions_with_any_shortcut_merge_once_their_padding_is_moved() {
+    for (stride, inputs, outputs, side, shortcut) in
+        [(1, 3, 3, 6, 0), (1, 3, 4, 5, 2), (2, 2, 4, 8, 1), (2, 2, 3, 8, 2), (1, 2, 5, 4, 1), (2, 3, 3, 5, 2)]
+    {
+        let graph = residual(stride, inputs, outputs, side, shortcut);
+        let refused = merge_graph(&graph, &[true]).unwrap_err().to_string();
+        assert!(refused.contains("merged exactly"), "{refused}");
+        let moved = move_padding(&graph, &[true]).unwrap();
+        let weights = random_weights(&moved, 17);
+        let (merged, merged_weights) = merge_blocks(&moved, &weights, &[true]).unwrap();
+        assert_eq!(merged.nodes.len(), 4, "the shortcut is part of it");
+        assert_eq!(merge_graph(&moved, &[true]).unwrap(), merged);
+        let images = random_images([2, inputs, side, side], 18);
+        let before = value(&moved, &weights, &images, "add");
+        assert_close(&value(&merged, &merged_weights, &images, "block.merged"), &before, 1e-4);
+        // Another network than the one whose second convolution is padded, but at the border only.
+        let other = value(&graph, &weights, &images, "add");
+        let out = side.div_ceil(stride);
+        let inner = |p: usize| (1..out - 1).contains(&(p / out % out)) && (1..out - 1).contains(&(p % out));
+        for (p, (a, b)) in other.iter().zip(&before).enumerate() {
+            assert!((a - b).abs() < 1e-4 || !inner(p), "{p}: {a} {b}");
+        }
+        assert!(other.iter().zip(&before).any(|(a, b)| (a - b).abs() > 1e-3), "the border differs");
+    }
+}
+
+/// One rectifier behind a freed block: a ResNet's own stays, a bottleneck gets one, and what was
+/// merged before it is merged with it.
+#[test]
+fn a_freed_block_may_have_a_rectifier_behind_it() {
+    let shape = Shape { inputs: 3, expansion: 2, outputs: 3, height: 5, width: 5, kernel: 3, stride: 1 };
+    let behind = drop_rectifiers(&rectify_behind(&network(shape), &[true]).unwrap(), &[false]).unwrap();
+    let weights = random_weights(&behind, 21);
+    let (merged, merged_weights) = merge_blocks(&behind, &weights, &[true]).unwrap();
+    let names: Vec<&str> = merged.nodes.iter().map(|n| n.name.as_str()).collect();
+    assert_eq!(names, ["input", "block.merged", "block.relu", "pool", "classifier"]);
+    let images = random_images([2, 3, 5, 5], 22);
+    let after = value(&merged, &merged_weights, &images, "block.relu");
+    assert!(after.iter().all(|v| *v >= 0.0));
+    assert_close(&after, &value(&behind, &weights, &images, "block.relu"), 1e-4);
+
+    let resnet = copriv_train::Arch::parse("resnet20").unwrap().build([3, 16, 16], 4).unwrap();
+    let spared = spare_outer_rectifiers(&resnet).unwrap();
+    let none = drop_rectifiers(&spared, &[false; 9]).unwrap();
+    let outer = none.nodes.iter().filter(|n| matches!(n.op, Op::Relu { gate: None })).count();
+    assert_eq!(outer, 1 + 9, "the stem's and one a block: {:?}", none.nodes);
 }
 
 #[test]

@@ -14,12 +14,12 @@ use copriv_train::net::Array;
 use copriv_train::quant::{ScaleLearning, WeightWidth};
 use copriv_train::{
     Checkpoint, ExportConfig, Metrics, Progress, PruneConfig, PrunedBlock, QuantConfig, QuantStage, Recipe,
-    RunFolder, TrainConfig, TrainError, export, prune, train, untrained,
+    RunFolder, TrainConfig, TrainError, export, prune, snl, train, untrained,
 };
 
 /// Names the folder of a run, in the process that is to run it.
 const FOLDER: &str = "COPRIV_TEST_RUN";
-/// What to run there: `train`, `prune` or `export`.
+/// What to run there: `train`, `prune`, `snl` or `export`.
 const WHAT: &str = "COPRIV_TEST_WHAT";
 /// Step after which the run stops by itself and keeps its state; none for a whole run.
 const STOP: &str = "COPRIV_TEST_STOP";
@@ -97,16 +97,21 @@ fn run() {
         let start = untrained("mbv2-tiny", &data, 5).unwrap();
         let config =
             PruneConfig { search: recipe(3), finetune: recipe(1), seed: 5, ..PruneConfig::default() };
+        let blocks = what == "prune";
         let (mut run, config) = if fresh {
             (RunFolder::create(folder, &config, &mut reporter).unwrap(), config)
         } else {
             RunFolder::open(folder, &mut reporter).unwrap()
         };
         let savings: Vec<f64> = (0..start.graph.blocks.len()).map(|i| 1.0 + i as f64).collect();
-        prune(&config, &start, &data, savings.as_slice().into(), &mut run).map(|pruned| {
-            let blocks = serde_json::to_vec(&pruned.blocks).unwrap();
-            fs::write(folder.join("blocks.json"), blocks).unwrap();
-        })
+        if blocks {
+            prune(&config, &start, &data, savings.as_slice().into(), &mut run).map(|pruned| {
+                let blocks = serde_json::to_vec(&pruned.blocks).unwrap();
+                fs::write(folder.join("blocks.json"), blocks).unwrap();
+            })
+        } else {
+            snl(&config, &start, &data, &mut run).map(drop)
+        }
     };
     match outcome {
         Ok(()) => assert!(stop.is_none(), "it was to be stopped"),
@@ -224,4 +229,20 @@ fn a_killed_quantisation_goes_on_with_its_scales() {
         let [a, b] = [&straight, &killed].map(|folder| state(folder, stage));
         assert!(a.weights == b.weights && a.scales == b.scales, "{stage}");
     }
+}
+
+#[test]
+fn a_killed_search_of_masks_goes_on_to_the_same_coefficients() {
+    let dir = tempfile::tempdir().unwrap();
+    let [straight, killed] = folders(&dir);
+    finish(&straight, "snl", None);
+    kill_after(&killed, "snl", STEPS + 2);
+    finish(&killed, "snl", Some(STEPS + 1));
+    finish(&killed, "snl", None);
+    let found = state(&straight, "search");
+    let alpha = found.weights.iter().find(|(name, _)| name.ends_with(".alpha")).unwrap().1;
+    assert!(alpha.data.iter().any(|a| *a != alpha.data[0]), "the search did something");
+    let again = state(&killed, "search");
+    assert!(found.weights == again.weights, "the coefficients differ");
+    assert_eq!(format!("{:?}", found.position), format!("{:?}", again.position));
 }

@@ -7,9 +7,10 @@ use std::path::Path;
 use burn::tensor::{Device, Tensor, TensorData};
 use copriv_train::data::{self, Augment, Dataset, gather};
 use copriv_train::net::{Array, BlockState, Gates, Graph, Network, Node, Op, Pass, Weights};
+use copriv_train::rewrite::fold_norms;
 use copriv_train::{
-    ExportConfig, PruneConfig, Recipe, Silent, TrainConfig, TrainError, evaluate, export, prune, train,
-    untrained,
+    Checkpoint, Distill, ExportConfig, PruneConfig, Recipe, Silent, TrainConfig, TrainError, evaluate,
+    export, prune, train, untrained,
 };
 
 fn embedded() -> Dataset {
@@ -186,4 +187,46 @@ fn relu6_cuts_off_at_six_and_has_no_integer_form() {
     let error = export(&ExportConfig::default(), &original, &data, &mut Silent).map(drop).unwrap_err();
     assert!(error.to_string().contains("--weights FILE"), "{error}");
     assert!(copriv_train::fixed_point(&original.graph, 41, 12).is_err());
+}
+
+/// What the classifier sees of some images.
+fn features(checkpoint: &Checkpoint, data: &Dataset) -> Vec<f32> {
+    let (graph, weights) = fold_norms(&checkpoint.graph, &checkpoint.weights).unwrap();
+    let indices: Vec<usize> = (0..50).collect();
+    let batch = gather(&data.test, &indices, data.pixels, Augment::NONE, 0).unwrap();
+    let device = Device::flex();
+    let x = Tensor::<4>::from_data(TensorData::new(batch.inputs, batch.shape), &device);
+    let mut pass = Pass::default();
+    Network::new(&graph, &weights, &device).unwrap().forward(x, &mut pass);
+    pass.features.unwrap().into_data().try_into_vec().unwrap()
+}
+
+#[test]
+fn a_student_that_listens_to_features_comes_nearer_to_them() {
+    let data = small(256);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("teacher.safetensors");
+    let teacher =
+        train(&TrainConfig { recipe: short(2), seed: 7, ..TrainConfig::default() }, &data, &mut Silent)
+            .unwrap();
+    teacher.save(&path).unwrap();
+    let student = |arch: &str, weight: f64| {
+        let config = TrainConfig {
+            arch: arch.to_owned(),
+            recipe: short(2),
+            teacher: Some(path.clone()),
+            distill: Distill { features: weight, ..Distill::default() },
+            ..TrainConfig::default()
+        };
+        train(&config, &data, &mut Silent)
+    };
+    let wanted = features(&teacher, &data);
+    let distance = |weight: f64| {
+        let seen = features(&student("mbv2-tiny", weight).unwrap(), &data);
+        seen.iter().zip(&wanted).map(|(a, b)| (a - b).powi(2)).sum::<f32>()
+    };
+    let (without, with) = (distance(0.0), distance(20.0));
+    assert!(with < 0.8 * without, "{with} with, {without} without");
+    let error = student("resnet20", 1.0).unwrap_err().to_string();
+    assert!(error.contains("96 features, not 64"), "{error}");
 }

@@ -26,12 +26,12 @@ pub fn run(args: &cli::Demo) -> Result<()> {
     eprintln!("2/5  quantise the unpruned network");
     let before = export::export(&recipes.export_before, &float, &dataset, &out.join("model-unpruned"))?;
     eprintln!("3/5  prune half of the blocks' ReLUs, finetune");
-    let selected = prune::prune(&recipes.prune, &float, &dataset, &out.join("prune"))?;
-    selected.report.describe()?;
+    let (pruned, outcome) = prune::prune(&recipes.prune, &float, &dataset, &out.join("prune"))?;
+    outcome.report.describe()?;
     eprintln!("4/5  merge the freed blocks, quantise");
-    let merge = Merge::Only(selected.report.merged());
+    let merge = Merge::Only(outcome.report.merged());
     let config = ExportConfig { merge, ..recipes.export };
-    let after = export::export(&config, &selected.pruned.checkpoint, &dataset, &out.join("model"))?;
+    let after = export::export(&config, &pruned, &dataset, &out.join("model"))?;
     eprintln!("5/5  evaluate privately: a server process, a client process, TCP");
     let images = args.images as usize;
     let private_before = evaluate(&out.join("model-unpruned"), &dataset, images, "private, unpruned")?;
@@ -40,7 +40,8 @@ pub fn run(args: &cli::Demo) -> Result<()> {
     let mut summary = summarise("pruned, merged", &after, &private);
     summary.before = Some(Box::new(summarise("unpruned", &before, &private_before)));
     let page = out.join("report.html");
-    write_whole(&page, report::page(&summary)?.as_bytes()).context("the page cannot be written")?;
+    write_whole(&page, report::page(&summary, Some(&outcome))?.as_bytes())
+        .context("the page cannot be written")?;
     summary.write_json(&out.join("report.json"))?;
     if let Some(path) = &args.json {
         summary.write_json(path)?;

@@ -2,6 +2,7 @@
 
 mod bits;
 mod check;
+mod compare;
 mod data;
 mod demo;
 mod devices;
@@ -21,6 +22,7 @@ use anyhow::Result;
 
 use crate::cli::{Cli, Command};
 
+pub use prune::outcome::Outcome;
 pub use training::Unfinished;
 
 /// Runs what the command line asks for.
@@ -30,6 +32,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Devices => devices::run(),
         Command::Train(args) => train::run(&args),
         Command::Prune(args) => prune::run(&args),
+        Command::Compare(args) => compare::run(&args),
         Command::Data(args) => data::run(&args.what),
         Command::Eval(args) => eval::run(&args),
         Command::Bits(args) => bits::run(&args),

@@ -22,7 +22,7 @@ pub fn run(args: &cli::PrivateEval) -> Result<()> {
         say!("{}", report::summary_table(&summary));
     }
     if let Some(path) = &args.html {
-        file::write_whole(path, report::page(&summary)?.as_bytes())?;
+        file::write_whole(path, report::page(&summary, None)?.as_bytes())?;
     }
     if let Some(path) = &args.json {
         summary.write_json(path)?;

@@ -1,21 +1,25 @@
 //! `copriv prune`.
 
+pub mod outcome;
 mod select;
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
-use copriv_model::file::write_whole;
-use copriv_plan::LayerPrice;
+use anyhow::{Result, anyhow};
 use copriv_train::data::{self, Dataset};
 use copriv_train::quant::QuantConfig;
-use copriv_train::{Checkpoint, Communication, Limit, PruneConfig, Pruned, RunFolder, TrainError, evaluate};
+use copriv_train::rewrite::{Masks, mask_rectifiers};
+use copriv_train::{
+    Checkpoint, Communication, Limit, PruneConfig, Pruned, Ranking, RunFolder, TrainError, evaluate,
+    prune_by_masks, senet, snl,
+};
 use serde::{Deserialize, Serialize};
 
+use self::outcome::{Outcome, Report};
 use super::training::{Arguments, in_folder};
-use crate::cli::{self, PruneMethod, TermsArgs};
-use crate::pricing::{Bytes, Form, Priced, Pricer, Widths, figure};
-use crate::report::{chart, write_json};
+use crate::cli::{self, MaskBy, PruneMethod, TermsArgs};
+use crate::pricing::{Pricer, Widths};
+use crate::report::write_json;
 
 /// The network that a run starts from, in its folder.
 const START: &str = "start.safetensors";
@@ -24,12 +28,14 @@ const START: &str = "start.safetensors";
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// How blocks are found.
+    /// How it is found what goes.
     pub method: PruneMethod,
-    /// Most bytes an inference, in place of the share of blocks.
+    /// Most bytes an inference, in place of the share that is kept.
     pub comm_limit: Option<u64>,
     /// The network is priced in fixed point of 41 bits instead of `widths`.
     pub fixed41: bool,
+    /// Training images: an even sample of so many.
+    pub images: Option<usize>,
     /// Widths that the export will have.
     pub widths: QuantConfig,
     /// Under which it is priced.
@@ -38,49 +44,21 @@ pub struct Settings {
     pub prune: PruneConfig,
 }
 
-/// A block and what became of it.
-#[derive(Clone, Debug, Serialize)]
-pub struct Block {
-    pub name: String,
-    pub form: Form,
-    /// Its gate after the search.
-    pub alpha: f64,
-    /// Bytes saved if it alone is freed.
-    pub saving: f64,
-    /// Why it is not merged when freed, if it is not.
-    pub refused: Option<String>,
-}
-
 /// A pruned network, and what it costs.
-pub struct Selected {
-    pub pruned: Pruned,
-    pub report: Report,
+struct Selected {
+    checkpoint: Checkpoint,
+    report: Report,
 }
 
-/// Of a selection.
-#[derive(Clone, Debug, Serialize)]
-pub struct Report {
-    pub blocks: Vec<Block>,
-    /// The unpruned network, planned on the same terms.
-    pub before: Bytes,
-    /// With the freed blocks in their cheapest form.
-    pub after: Bytes,
-    /// What the limit counts.
-    counts: &'static str,
-    /// Bytes of each block, and of the layers outside blocks.
-    pub blocks_before: Vec<LayerPrice>,
-    pub blocks_after: Vec<LayerPrice>,
-}
-
-/// What `--json` holds.
-#[derive(Serialize)]
-struct Outcome<'a> {
-    run: &'a Path,
-    settings: &'a Settings,
-    #[serde(flatten)]
-    report: &'a Report,
-    /// Percent of the validation split.
-    validation_accuracy: f64,
+impl Selected {
+    fn outcome(&self, settings: &Settings, dataset: &Dataset, folder: &Path) -> Result<Outcome> {
+        Ok(Outcome {
+            run: folder.to_path_buf(),
+            settings: settings.clone(),
+            report: self.report.clone(),
+            validation_accuracy: evaluate(&self.checkpoint, &dataset.validation)?.accuracy,
+        })
+    }
 }
 
 pub fn run(args: &cli::Prune) -> Result<()> {
@@ -93,22 +71,24 @@ pub fn run(args: &cli::Prune) -> Result<()> {
             (folder, Some(arguments), Some(start))
         }
     };
-    let (settings, report, accuracy) = in_folder(&folder, new, args.run.max_minutes, |arguments, run| {
+    let outcome = in_folder(&folder, new, args.run.max_minutes, |arguments, run| {
         let dataset = arguments.load()?;
         let start = match start {
             Some(start) => start,
             None => Checkpoint::load(&folder.join(START))?,
         };
         let selected = search(&arguments.config, &start, &dataset, run)?;
-        let accuracy = evaluate(&selected.pruned.checkpoint, &dataset.validation)?.accuracy;
-        Ok((arguments.config.clone(), selected.report, accuracy))
+        selected.outcome(&arguments.config, &dataset, &folder)
     })?;
+    outcome.draw(&folder)?;
     if args.run.json.as_deref() != Some(Path::new("-")) {
-        report.describe()?;
-        say!("{accuracy:.1} % of the validation images; the run lies in {}", folder.display());
+        outcome.report.describe()?;
+        say!(
+            "{:.1} % of the validation images; the run lies in {}",
+            outcome.validation_accuracy,
+            folder.display()
+        );
     }
-    let outcome =
-        Outcome { run: &folder, settings: &settings, report: &report, validation_accuracy: accuracy };
     args.run.json.as_ref().map_or(Ok(()), |path| write_json(&outcome, path))
 }
 
@@ -116,6 +96,13 @@ pub fn run(args: &cli::Prune) -> Result<()> {
 fn settings(args: &cli::Prune) -> Settings {
     let mut prune = PruneConfig::default();
     prune.budget = args.budget.unwrap_or(prune.budget);
+    prune.lambda = args.lambda.unwrap_or(prune.lambda);
+    prune.activation = !args.no_activation;
+    prune.pixels = args.by == MaskBy::Pixel;
+    prune.teacher.clone_from(&args.teacher);
+    prune.distill.temperature = args.temperature.unwrap_or(prune.distill.temperature);
+    prune.distill.mix = args.soft.unwrap_or(prune.distill.mix);
+    prune.distill.features = args.features.unwrap_or(prune.distill.features);
     prune.device = args.run.device;
     prune.seed = args.run.seed.unwrap_or(prune.seed);
     prune.search.epochs = args.search_epochs.unwrap_or(prune.search.epochs);
@@ -127,16 +114,25 @@ fn settings(args: &cli::Prune) -> Settings {
         method: args.method,
         comm_limit: args.comm_limit,
         fixed41: args.fixed41,
+        images: args.images,
         widths,
         terms: args.terms,
         prune,
     }
 }
 
-/// Prunes into a run folder.
-pub fn prune(settings: &Settings, start: &Checkpoint, dataset: &Dataset, folder: &Path) -> Result<Selected> {
+/// Prunes into a run folder, its page included.
+pub fn prune(
+    settings: &Settings,
+    start: &Checkpoint,
+    dataset: &Dataset,
+    folder: &Path,
+) -> Result<(Checkpoint, Outcome)> {
     let arguments = Arguments::new(&dataset.name, Path::new("data"), settings.clone())?;
-    in_folder(folder, Some(arguments), None, |_, run| search(settings, start, dataset, run))
+    let selected = in_folder(folder, Some(arguments), None, |_, run| search(settings, start, dataset, run))?;
+    let outcome = selected.outcome(settings, dataset, folder)?;
+    outcome.draw(folder)?;
+    Ok((selected.checkpoint, outcome))
 }
 
 /// Prunes by the planner's bytes. The folder keeps what the run starts from.
@@ -146,39 +142,95 @@ fn search(
     dataset: &Dataset,
     run: &mut RunFolder<'_>,
 ) -> Result<Selected> {
-    let pricer = Pricer::new(start, settings.priced(), settings.terms.into())?;
-    let saving = pricer.savings();
-    if let Some(limit) = settings.comm_limit {
+    let sampled = settings.images.map(|n| Dataset { train: dataset.train.sample(n), ..dataset.clone() });
+    let dataset = sampled.as_ref().unwrap_or(dataset);
+    let masked = matches!(settings.method, PruneMethod::Snl | PruneMethod::Senet);
+    // A mask leaves what rectifiers it leaves; only whole blocks get one behind them.
+    let activation = settings.prune.activation && !masked;
+    let pricer = Pricer::new(start, settings.priced(), settings.terms.into(), activation)?;
+    if let Some(limit) = settings.comm_limit
+        && !masked
+    {
         pricer.check_limit(limit)?;
     }
     start.save(&run.path().join(START))?;
+    if masked {
+        by_masks(settings, start, dataset, &pricer, run)
+    } else {
+        by_blocks(settings, start, dataset, &pricer, run)
+    }
+}
+
+/// Whole blocks.
+fn by_blocks(
+    settings: &Settings,
+    start: &Checkpoint,
+    dataset: &Dataset,
+    pricer: &Pricer<'_>,
+    run: &mut RunFolder<'_>,
+) -> Result<Selected> {
+    let saving = pricer.savings();
     let within = |keep: &[bool]| -> Result<bool> {
         let bytes = pricer.counted(pricer.selection(keep)?.bytes);
         Ok(settings.comm_limit.is_none_or(|limit| bytes <= limit))
     };
-    let meets = |keep: &[bool]| {
-        let refused = |e: anyhow::Error| TrainError::Config { setting: "price", reason: format!("{e:#}") };
-        within(keep).map_err(refused)
-    };
+    let refused = |e: anyhow::Error| TrainError::Config { setting: "price", reason: format!("{e:#}") };
+    let meets = |keep: &[bool]| within(keep).map_err(refused);
+    let free = |keep: &[bool]| pricer.selection(keep).and_then(|s| pricer.freed(&s.forms)).map_err(refused);
     let limit = settings.comm_limit.map(|limit| Limit {
         excess: pricer.counted(pricer.before.bytes).saturating_sub(limit) as f64,
         meets: &meets,
     });
+    let comm = Communication { saving: &saving, limit, free: Some(&free) };
     let config = &settings.prune;
-    let pruned = match settings.method {
-        PruneMethod::Comm => {
-            copriv_train::prune(config, start, dataset, Communication { saving: &saving, limit }, run)?
-        }
+    let Pruned { checkpoint, blocks } = match settings.method {
+        PruneMethod::Comm => copriv_train::prune(config, start, dataset, comm, run)?,
         method => {
             let order = select::order(method, start, dataset)?;
             let keep = select::keep(&order, settings, &within)?;
-            copriv_train::prune_to(config, start, dataset, &keep, &saving, run)?
+            copriv_train::prune_to(config, start, dataset, &keep, comm, run)?
         }
     };
-    let keep: Vec<bool> = pruned.blocks.iter().map(|b| b.keep).collect();
-    let report = Report::new(&pricer, &pricer.selection(&keep)?, &pruned);
-    report.draw(&start.graph.arch, run.path())?;
-    Ok(Selected { pruned, report })
+    let keep: Vec<bool> = blocks.iter().map(|b| b.keep).collect();
+    let alpha: Vec<f64> = blocks.iter().map(|b| b.alpha).collect();
+    let after = pricer.selection(&keep)?;
+    let report = Report::new(start, (pricer, &pricer.before), (pricer, &after), &checkpoint, &alpha)?;
+    Ok(Selected { checkpoint, report })
+}
+
+/// Single rectifiers, or channels of them.
+fn by_masks(
+    settings: &Settings,
+    start: &Checkpoint,
+    dataset: &Dataset,
+    pricer: &Pricer<'_>,
+    run: &mut RunFolder<'_>,
+) -> Result<Selected> {
+    let mut config = settings.prune.clone();
+    // The largest share whose network meets the limit.
+    let share = |ranking: &Ranking| -> Result<f64> {
+        let Some(limit) = settings.comm_limit else { return Ok(settings.prune.budget) };
+        select::largest_share(|share| {
+            let graph = mask_rectifiers(&start.graph, &ranking.masks(share))?;
+            Ok(pricer.other(&graph)? <= limit)
+        })
+    };
+    // What the search steers for; its own ranking decides afterwards.
+    config.budget = share(&Ranking::even(&start.graph, config.pixels)?)?;
+    let (searched, ranking) = match settings.method {
+        PruneMethod::Snl => snl(&config, start, dataset, run)?,
+        PruneMethod::Senet => (start.clone(), senet(&config, start, dataset)?),
+        other => return Err(anyhow!("{other:?} makes no masks")),
+    };
+    let masks = ranking.masks(share(&ranking)?);
+    let masked = Checkpoint { graph: mask_rectifiers(&start.graph, &masks)?, ..start.clone() };
+    let after = Pricer::new(&masked, settings.priced(), settings.terms.into(), false)?;
+    let selection = after.selection(&masked.kept_blocks())?;
+    let shaped = Checkpoint { graph: after.freed(&selection.forms)?, ..searched };
+    let checkpoint = prune_by_masks(&config, start, &shaped, dataset, &Masks::new(), run)?;
+    let kept = outcome::kept_share(start, &masks);
+    let report = Report::new(start, (pricer, &pricer.before), (&after, &selection), &checkpoint, &kept)?;
+    Ok(Selected { checkpoint, report })
 }
 
 impl Settings {
@@ -188,74 +240,17 @@ impl Settings {
         }
         Widths::Export(self.widths.clone())
     }
-}
 
-impl Report {
-    fn new(pricer: &Pricer<'_>, after: &Priced, pruned: &Pruned) -> Self {
-        let priced = pricer.blocks.iter().zip(&after.forms).zip(&pruned.blocks);
-        let block = |((price, form), found): ((&crate::pricing::BlockPrice, &Form), _)| {
-            let found: &copriv_train::PrunedBlock = found;
-            Block {
-                name: price.name.clone(),
-                form: *form,
-                alpha: found.alpha,
-                saving: price.saving,
-                refused: price.refused.clone(),
-            }
-        };
-        Self {
-            blocks: priced.map(block).collect(),
-            before: pricer.before.bytes,
-            after: after.bytes,
-            counts: pricer.counts(),
-            blocks_before: pricer.by_block(&pricer.before),
-            blocks_after: pricer.by_block(after),
+    /// The method for people.
+    pub fn title(&self) -> String {
+        let by = if self.prune.pixels { "pixel" } else { "channel" };
+        match self.method {
+            PruneMethod::Comm if self.prune.lambda > 0.0 => "with L_comm".into(),
+            PruneMethod::Comm => "without L_comm".into(),
+            PruneMethod::Uniform => "uniform".into(),
+            PruneMethod::Deepreduce => "DeepReDuce".into(),
+            PruneMethod::Snl => format!("SNL by {by}"),
+            PruneMethod::Senet => format!("SENet by {by}"),
         }
-    }
-
-    /// Names of the blocks that are cheaper as one convolution.
-    pub fn merged(&self) -> Vec<String> {
-        self.blocks.iter().filter(|b| b.form == Form::Merged).map(|b| b.name.clone()).collect()
-    }
-
-    /// Prints what became of each block, and the bytes.
-    pub fn describe(&self) -> Result<()> {
-        for block in &self.blocks {
-            let became = match block.form {
-                Form::Kept => "keeps its ReLUs".to_owned(),
-                Form::Merged => "merged".to_owned(),
-                Form::Linear => format!(
-                    "linear, not merged: {}",
-                    block.refused.as_deref().unwrap_or("that costs more beside its neighbours")
-                ),
-            };
-            let (name, alpha, saving) = (&block.name, block.alpha, block.saving / 1e6);
-            say!(
-                "{name:>10}  alpha {alpha:.2}  {saving:>9.3} MB {} less without ReLUs  {became}",
-                self.counts
-            );
-        }
-        for (when, bytes) in [("unpruned", self.before), ("pruned", self.after)] {
-            let total = figure(bytes.offline + bytes.online);
-            let (offline, online) = (figure(bytes.offline), figure(bytes.online));
-            say!("{when:>10}  planned {offline} offline + {online} online = {total} an inference");
-        }
-        if !self.merged().is_empty() {
-            say!("            to be exported with --merge {}", self.merged().join(","));
-        }
-        Ok(())
-    }
-
-    /// Bytes by block, before and after, on one axis.
-    fn draw(&self, name: &str, folder: &Path) -> Result<()> {
-        let bars = |of: &[LayerPrice]| of.iter().map(chart::Bar::from).collect::<Vec<_>>();
-        let all = [("unpruned", bars(&self.blocks_before)), ("pruned", bars(&self.blocks_after))];
-        let axis = all.iter().flat_map(|(_, bars)| bars).map(chart::Bar::bytes).max();
-        for (when, bars) in &all {
-            let svg = chart::stacked(&format!("{name}, {when}: bytes by block"), bars, axis)?;
-            let path = folder.join(format!("blocks-{when}.svg"));
-            write_whole(&path, svg.as_bytes()).with_context(|| format!("{}", path.display()))?;
-        }
-        Ok(())
     }
 }

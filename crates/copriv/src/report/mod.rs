@@ -3,6 +3,9 @@
 pub mod chart;
 mod curves;
 mod html;
+pub mod pareto;
+mod pruning;
+pub mod selection;
 mod table;
 
 use std::path::Path;
@@ -14,7 +17,8 @@ use serde::Serialize;
 
 pub use curves::curves;
 pub use html::page;
-pub use table::{evaluation_table, summary_table};
+pub use pruning::{page as pruning_page, points as pruning_points, rows as pruning_rows};
+pub use table::{evaluation_table, figures as table, summary_table};
 
 use crate::private::Evaluation;
 

@@ -44,6 +44,16 @@ pub fn evaluation_table(layers: &[LayerPrice]) -> Table {
     table
 }
 
+/// A table whose columns but the first hold figures.
+pub fn figures(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(UTF8_FULL_CONDENSED).set_header(header.to_vec());
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
 type Figure = fn(&Summary) -> Option<String>;
 
 /// The rows of the summary, for the table and the page.

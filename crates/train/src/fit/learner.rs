@@ -3,13 +3,13 @@
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use super::descent::Descent;
-use super::loss::{Distill, divergence, mixed_cross_entropy};
+use super::loss::{Distill, divergence, feature_distance, mixed_cross_entropy};
 use super::state::State;
 use crate::TrainError;
 use crate::checkpoint::{Checkpoint, Stage};
 use crate::data::Batch;
-use crate::net::{Gates, Network, Pass, Weights};
-use crate::prune::GateSearch;
+use crate::net::{Gates, Graph, Network, Op, Pass, Weights};
+use crate::prune::Search;
 use crate::quant::{Fake, QuantSpec, Scales};
 use crate::recipe::Recipe;
 use crate::rewrite::fold_norms;
@@ -51,7 +51,13 @@ impl Learner {
         let fake =
             start.quant.as_ref().map(|spec| Fake::new(graph, spec, start.pixels, device)).transpose()?;
         let teacher = match teacher {
-            Some((checkpoint, distill)) => Some((advisor(checkpoint, device)?, distill)),
+            Some((checkpoint, distill)) => {
+                distill.check()?;
+                if distill.features > 0.0 {
+                    same_features(graph, &checkpoint.graph)?;
+                }
+                Some((advisor(checkpoint, device)?, distill))
+            }
             None => None,
         };
         let network = Network::new(graph, &start.weights, &device.clone().autodiff())?;
@@ -102,44 +108,71 @@ impl Learner {
 
     /// One forward and backward pass, and one update.
     pub fn step(&mut self, rate: f64, batch: &Batch) -> StepOutcome {
-        self.gated_step(rate, batch, None)
+        self.searching_step(rate, batch, None)
     }
 
-    /// The same, with the gates of a pruning search.
-    pub(crate) fn gated_step(
+    /// The same beside a pruning search.
+    pub(crate) fn searching_step(
         &mut self,
         rate: f64,
         batch: &Batch,
-        search: Option<&mut GateSearch>,
+        search: Option<&mut Search>,
     ) -> StepOutcome {
         let n = batch.shape[0] as f64;
         let x = Tensor::<4>::from_data(TensorData::new(batch.inputs.clone(), batch.shape), &self.device);
-        let advice = self.teacher.as_ref().map(|(t, d)| (t.forward(x.clone(), &mut Pass::default()), d));
-        let gates = search.as_ref().map(|search| Gates {
-            alpha: Tensor::<1>::from_floats(search.alpha(), &self.device.clone().autodiff()).require_grad(),
-            open: search.open().to_vec(),
+        let advice = self.teacher.as_ref().map(|(teacher, distill)| {
+            let mut pass = Pass::default();
+            let logits = teacher.forward(x.clone(), &mut pass);
+            (logits, pass.features, distill)
         });
+        let gates = match search.as_deref() {
+            Some(Search::Gates(gates)) => Some(Gates {
+                alpha: Tensor::<1>::from_floats(gates.alpha(), &self.device.clone().autodiff())
+                    .require_grad(),
+                open: gates.open().to_vec(),
+            }),
+            _ => None,
+        };
         let mut pass = Pass { gates: gates.as_ref(), fake: self.fake.as_ref(), ..Pass::default() };
         let logits = self.network.forward(x.autodiff(), &mut pass);
-        let statistics = pass.statistics;
+        let Pass { statistics, features, .. } = pass;
         let mut loss = mixed_cross_entropy(logits.clone(), batch, self.label_smoothing);
-        if let Some((advice, distill)) = advice {
+        if let Some((advice, seen, distill)) = advice {
             let soft = divergence(logits.clone(), advice, distill.temperature);
             loss = loss * (1.0 - distill.mix) + soft * distill.mix;
+            if let (true, Some(own), Some(seen)) = (distill.features > 0.0, features, seen) {
+                loss = loss + feature_distance(own, seen) * distill.features;
+            }
         }
         let mut gradients = (loss.clone() / n).backward();
-        if let (Some(search), Some(gates)) = (search, gates) {
-            let alpha = gates.alpha.grad_remove(&mut gradients);
-            let alpha = alpha.and_then(|g| g.into_data().convert::<f32>().try_into_vec().ok());
-            search.update(&alpha.unwrap_or_else(|| vec![0.0; search.alpha().len()]));
-        }
+        let alpha = gates.and_then(|gates| gates.alpha.grad_remove(&mut gradients));
         if let (Some((scales, true)), Some(fake)) = (&mut self.scales, &mut self.fake) {
             // Both fail for scales of another network only, which `learn_scales` refuses.
             scales.step(fake, &mut gradients).expect("scales of this network");
             *fake = scales.fake(&self.device, true).expect("scales of this network");
         }
-        let gradients = self.network.gradients(&mut gradients);
-        let parameters = self.descent.step(rate, self.network.parameters(), gradients);
+        let mut gradients = self.network.gradients(&mut gradients);
+        let before = self.network.parameters();
+        let mut coefficients = Vec::new();
+        match search {
+            Some(Search::Gates(gates)) => {
+                let alpha = alpha.and_then(|g| g.into_data().convert::<f32>().try_into_vec().ok());
+                gates.update(&alpha.unwrap_or_else(|| vec![0.0; gates.alpha().len()]));
+            }
+            Some(Search::Lasso(lasso)) => {
+                let (at, sizes): (Vec<usize>, Vec<usize>) = self.network.alphas().into_iter().unzip();
+                let still = |&i: &usize| {
+                    let zero = gradients[i].zeros_like();
+                    std::mem::replace(&mut gradients[i], zero)
+                };
+                let moves = at.iter().map(still).collect();
+                let values = at.iter().map(|&i| before[i].clone()).collect();
+                coefficients = at.iter().copied().zip(lasso.update(values, moves, &sizes)).collect();
+            }
+            None => {}
+        }
+        let mut parameters = self.descent.step(rate, before, gradients);
+        coefficients.into_iter().for_each(|(i, value)| parameters[i] = value);
         self.network.set_parameters(parameters);
         self.network.absorb(statistics);
         if let Some((average, decay)) = &mut self.average {
@@ -178,6 +211,22 @@ impl Learner {
     }
 }
 
+/// Features can be compared if both classifiers take equally many.
+fn same_features(student: &Graph, teacher: &Graph) -> Result<(), TrainError> {
+    let width = |graph: &Graph| match graph.nodes.last().map(|n| &n.op) {
+        Some(Op::Linear { in_features, .. }) => *in_features,
+        _ => 0,
+    };
+    let (own, other) = (width(student), width(teacher));
+    if own == other {
+        return Ok(());
+    }
+    Err(TrainError::config(
+        "distill.features",
+        format!("the teacher's classifier takes {other} features, not {own}"),
+    ))
+}
+
 /// A teacher is only asked.
 fn advisor(checkpoint: &Checkpoint, device: &Device) -> Result<Network, TrainError> {
     if checkpoint.stage == Stage::Quantised {
@@ -195,7 +244,7 @@ mod tests {
     use serde::Deserialize;
 
     use super::*;
-    use crate::net::{Array, Graph, Node, Op};
+    use crate::net::{Array, Node};
 
     #[derive(Deserialize)]
     struct Vectors {

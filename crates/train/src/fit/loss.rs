@@ -4,6 +4,7 @@ use burn::tensor::activation::log_softmax;
 use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
+use crate::TrainError;
 use crate::data::Batch;
 
 /// How much a student listens to its teacher (Hinton et al., 2015).
@@ -12,13 +13,15 @@ use crate::data::Batch;
 pub struct Distill {
     /// Softens both distributions.
     pub temperature: f64,
-    /// Share of the teacher in the loss, 0..=1.
+    /// Share of the teacher in the loss, 0..=1; the rest is the labels'.
     pub mix: f64,
+    /// Weight of [`feature_distance`], which is added; 0 is none.
+    pub features: f64,
 }
 
 impl Default for Distill {
     fn default() -> Self {
-        Self { temperature: 3.0, mix: 0.7 }
+        Self { temperature: 3.0, mix: 0.7, features: 0.0 }
     }
 }
 
@@ -50,6 +53,37 @@ pub fn divergence(student: Tensor<2>, teacher: Tensor<2>, temperature: f64) -> T
     (lead * target.exp()).sum() * temperature.powi(2)
 }
 
+/// Sum over the batch of the mean square of the difference between what the student's and the teacher's
+/// classifiers see (the hint of FitNets: Romero et al., 2015, equation 3, at the last layer and without
+/// a regressor: both are of one width).
+pub fn feature_distance(student: Tensor<2>, teacher: Tensor<2>) -> Tensor<1> {
+    let difference = student - teacher.inner();
+    let width = difference.dims()[1] as f64;
+    (difference.clone() * difference).sum() / width
+}
+
+impl Distill {
+    /// Checks the ranges.
+    ///
+    /// # Errors
+    /// The first setting outside its range.
+    pub fn check(&self) -> Result<(), TrainError> {
+        for (name, value, range) in [
+            ("distill.temperature", self.temperature, 1e-3..=1e3),
+            ("distill.mix", self.mix, 0.0..=1.0),
+            ("distill.features", self.features, 0.0..=1e6),
+        ] {
+            if !range.contains(&value) {
+                return Err(TrainError::config(
+                    name,
+                    format!("{value} is not in {}..={}", range.start(), range.end()),
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use burn::tensor::Device;
@@ -78,6 +112,17 @@ mod tests {
 
     fn close(what: &str, got: f64, expected: f64) {
         assert!((got - expected).abs() < 2e-6 * expected.abs().max(1.0), "{what}: {got}, not {expected}");
+    }
+
+    #[test]
+    fn the_distance_of_features_is_their_mean_square_and_pulls_towards_the_teacher() {
+        let device = Device::flex();
+        let student = Tensor::<2>::from_floats([[1.0, 2.0], [3.0, 4.0]], &device).autodiff().require_grad();
+        let teacher = Tensor::<2>::from_floats([[1.0, 0.0], [0.0, 4.0]], &device);
+        let distance = feature_distance(student.clone(), teacher);
+        close("distance", distance.clone().into_scalar::<f32>().into(), 4.0 / 2.0 + 9.0 / 2.0);
+        let gradient = student.grad(&distance.backward()).unwrap().into_data().try_into_vec::<f32>().unwrap();
+        assert_eq!(gradient, [0.0, 2.0, 3.0, 0.0]);
     }
 
     #[test]

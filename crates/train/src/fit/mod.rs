@@ -20,13 +20,13 @@ use crate::checkpoint::Checkpoint;
 use crate::data::{Dataset, gather};
 use crate::device::Processor;
 use crate::net::Weights;
-use crate::prune::GateSearch;
+use crate::prune::Search;
 use crate::quant::{QuantConfig, ScaleLearning, Scales};
 use crate::recipe::Recipe;
 
 pub use evaluate::{accuracy, argmax, logits, top};
 pub use learner::{Learner, StepOutcome};
-pub use loss::{Distill, cross_entropy, divergence, mixed_cross_entropy};
+pub use loss::{Distill, cross_entropy, divergence, feature_distance, mixed_cross_entropy};
 pub use progress::{Advance, Metrics, Progress, Silent, StageView};
 pub use schedule::{Rates, Schedule};
 pub use state::{Position, State};
@@ -44,8 +44,8 @@ pub(crate) struct Job<'a> {
     pub teacher: Option<(&'a Checkpoint, Distill)>,
     /// Learn the scales of a quantised network, chosen from these settings, too.
     pub scales: Option<(&'a QuantConfig, ScaleLearning)>,
-    /// Gates to search, if any.
-    pub gates: Option<&'a mut GateSearch>,
+    /// What to search for meanwhile, if anything.
+    pub search: Option<&'a mut Search>,
     /// How.
     pub recipe: &'a Recipe,
     /// Where.
@@ -83,14 +83,14 @@ pub(crate) fn fit(
     let images = data.train.len();
     let mut state = State::new(Position::new(job.label, images));
     if let Some(saved) = progress.resume(job.label)? {
-        if saved.position.images != images || saved.position.gates.is_some() != job.gates.is_some() {
+        if saved.position.images != images || saved.position.search.is_some() != job.search.is_some() {
             return Err(TrainError::Resume {
                 stage: job.label,
                 reason: "it is of another run or data set".into(),
             });
         }
-        if let (Some(gates), Some(saved)) = (job.gates.as_deref_mut(), &saved.position.gates) {
-            *gates = saved.clone();
+        if let (Some(search), Some(saved)) = (job.search.as_deref_mut(), &saved.position.search) {
+            *search = saved.clone();
         }
         if saved.position.done {
             let quant = spec_of(&learner, &saved.scales[0])?;
@@ -129,7 +129,7 @@ pub(crate) fn fit(
             let interrupted = progress.interrupted();
             if interrupted || kept_at.elapsed() > KEEP_EVERY {
                 state.position.seconds = seconds();
-                keep(&learner, job.gates.as_deref(), &mut state, progress)?;
+                keep(&learner, job.search.as_deref(), &mut state, progress)?;
                 kept_at = Instant::now();
             }
             if interrupted {
@@ -140,7 +140,8 @@ pub(crate) fn fit(
             if epoch * steps + i >= frozen_from {
                 learner.freeze_scales()?;
             }
-            let outcome = learner.gated_step(rates.at(epoch * steps + i), &batch, job.gates.as_deref_mut());
+            let outcome =
+                learner.searching_step(rates.at(epoch * steps + i), &batch, job.search.as_deref_mut());
             // A GPU still computes while the next batch is made; reading the loss waits for it.
             ready = chunks.peek().map(|(_, indices)| batch_of(indices)).transpose()?;
             let loss = f64::from(outcome.loss.into_scalar::<f32>());
@@ -166,7 +167,7 @@ pub(crate) fn fit(
             return Err(diverged(loss));
         }
         // Huge parameters overflow only once their norms are folded.
-        let accuracy = validate(&checkpoint, data, job.gates.as_deref(), &device).map_err(|e| match e {
+        let accuracy = validate(&checkpoint, data, job.search.as_deref(), &device).map_err(|e| match e {
             TrainError::Tensor { .. } => diverged(loss),
             other => other,
         })?;
@@ -191,7 +192,7 @@ pub(crate) fn fit(
         state.position =
             Position { epoch: epoch + 1, step: 0, loss: 0.0, right: 0, seconds: 0.0, ..state.position };
         if epoch + 1 < recipe.epochs {
-            keep(&learner, job.gates.as_deref(), &mut state, progress)?;
+            keep(&learner, job.search.as_deref(), &mut state, progress)?;
             kept_at = Instant::now();
         }
     }
@@ -202,7 +203,12 @@ pub(crate) fn fit(
         scales = state.kept_scales;
         checkpoint.quant = spec_of(&learner, &scales)?;
     }
-    let position = Position { done: true, gates: job.gates.map(|g| g.clone()), ..state.position };
+    let position = Position {
+        done: true,
+        optimizer_steps: (recipe.epochs * steps) as u64,
+        search: job.search.map(|s| s.clone()),
+        ..state.position
+    };
     let [_, first, second] = Default::default();
     progress.keep(&State {
         weights: checkpoint.weights.clone(),
@@ -214,12 +220,12 @@ pub(crate) fn fit(
 
 fn keep(
     learner: &Learner,
-    gates: Option<&GateSearch>,
+    search: Option<&Search>,
     state: &mut State,
     progress: &mut dyn Progress,
 ) -> Result<(), TrainError> {
     learner.save(state);
-    state.position.gates = gates.cloned();
+    state.position.search = search.cloned();
     progress.keep(state)
 }
 
@@ -252,17 +258,17 @@ fn check_shapes(start: &Checkpoint, data: &Dataset) -> Result<(), TrainError> {
     Err(TrainError::graph("input", reason))
 }
 
-/// Validation accuracy in percent, with the gates as they stand.
+/// Validation accuracy in percent, with the search as it stands.
 fn validate(
     checkpoint: &Checkpoint,
     data: &Dataset,
-    gates: Option<&GateSearch>,
+    search: Option<&Search>,
     device: &Device,
 ) -> Result<f64, TrainError> {
     let open;
-    let graph = match gates {
-        Some(gates) => {
-            open = gates.apply(&checkpoint.graph)?;
+    let graph = match search {
+        Some(search) => {
+            open = search.apply(&checkpoint.graph)?;
             &open
         }
         None => &checkpoint.graph,

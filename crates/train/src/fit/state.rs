@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 use crate::TrainError;
 use crate::checkpoint::{read_tensors, write_tensors};
 use crate::net::Weights;
-use crate::prune::GateSearch;
+use crate::prune::Search;
 
 /// Key of the position in the file's metadata.
 const KEY: &str = "copriv-state";
 /// Changes whenever an older program could misread a file.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Names of [`State::scales`] in the file.
 const SCALES: [&str; 3] = ["scales", "scales-first", "scales-second"];
 
@@ -63,8 +63,8 @@ pub struct Position {
     pub best: Option<f64>,
     /// Steps of the optimiser.
     pub optimizer_steps: u64,
-    /// Gates of a pruning search.
-    pub(crate) gates: Option<GateSearch>,
+    /// What a pruning searches for.
+    pub(crate) search: Option<Search>,
 }
 
 impl Position {
@@ -81,7 +81,7 @@ impl Position {
             seconds: 0.0,
             best: None,
             optimizer_steps: 0,
-            gates: None,
+            search: None,
         }
     }
 }

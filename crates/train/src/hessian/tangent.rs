@@ -100,6 +100,15 @@ impl Pass<'_> {
                     let open = v.clone().greater_elem(0.0).float() * v.lower_elem(6.0).float();
                     Dual { value: x.value.clamp(0.0, 6.0), tangent: x.tangent.map(|t| t * open) }
                 }
+                Op::PartialRelu { mask } => {
+                    let inside = mask.inside().iter().map(|&i| f32::from(u8::from(i))).collect();
+                    let [_, c, h, w] = x.value.dims();
+                    partly_rectified(x, TensorData::new(inside, [1, c, h, w]), &self.device)
+                }
+                Op::Blend { alpha: [c, h, w] } => {
+                    let alpha = self.weights.of(&node.name, "alpha").expect("weights were checked");
+                    partly_rectified(x, TensorData::new(alpha.data.clone(), [1, *c, *h, *w]), &self.device)
+                }
                 Op::Add => x.plus(values[node.inputs[1]].clone()),
                 Op::Subsample(how) => x.map(|t| subsample(t, *how)),
                 Op::AvgPool { kernel, stride } => {
@@ -156,6 +165,13 @@ impl Pass<'_> {
         }
         Dual { value, tangent: sum(passed, turned) }
     }
+}
+
+/// `a max(x, 0) + (1 - a) x`, whose derivative is `1 - a` where `x` is not positive.
+fn partly_rectified(x: Dual, a: TensorData, device: &Device) -> Dual {
+    let closed = x.value.clone().inner().lower_equal_elem(0.0).float();
+    let slope = closed * Tensor::<4>::from_data(a, device).inner() * -1.0 + 1.0;
+    x.map(|t| t * slope.clone())
 }
 
 impl Dual {

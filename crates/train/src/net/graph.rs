@@ -1,7 +1,7 @@
 //! The layer graph: the one definition of a network that training, pruning, merging,
 //! quantisation and export interpret or rewrite.
 
-pub use copriv_model::Subsample;
+pub use copriv_model::{Mask, Subsample};
 use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
@@ -51,6 +51,17 @@ pub enum Op {
     },
     /// `clamp(x, 0, 6)`: to evaluate and to train on from; it has no integer form.
     Relu6,
+    /// `max(x, 0)` at the positions of a public mask, `x` elsewhere.
+    PartialRelu {
+        /// Where it rectifies.
+        mask: Mask,
+    },
+    /// `a * max(x, 0) + (1 - a) * x` with a learned `a` of each channel or position, `name.alpha`: a
+    /// rectifier whose mask is being searched.
+    Blend {
+        /// Shape of `a`, `[channels, 1, 1]` or that of the value.
+        alpha: [usize; 3],
+    },
     /// A residual connection.
     Add,
     /// Every `stride`-th pixel, between channels of zeros: an option-A shortcut.
@@ -228,9 +239,12 @@ impl Graph {
     /// An invalid graph, here and below.
     pub fn relu_count(&self) -> Result<usize, TrainError> {
         let shapes = self.shapes()?;
-        let relus =
-            self.nodes.iter().zip(&shapes).filter(|(n, _)| matches!(n.op, Op::Relu { .. } | Op::Relu6));
-        Ok(relus.map(|(_, s)| s.iter().product::<usize>()).sum())
+        let relus = self.nodes.iter().zip(&shapes).map(|(node, shape)| match &node.op {
+            Op::Relu { .. } | Op::Relu6 | Op::Blend { .. } => shape.iter().product(),
+            Op::PartialRelu { mask } => mask.count(true),
+            _ => 0,
+        });
+        Ok(relus.sum::<usize>())
     }
 
     /// Multiplications by a weight, per image.
@@ -265,6 +279,13 @@ impl Node {
             Op::Input { shape } => Ok(*shape),
             Op::Conv(conv) => conv.output_shape(x).map_err(|reason| TrainError::graph(&self.name, reason)),
             Op::Relu { .. } | Op::Relu6 => Ok(x),
+            Op::PartialRelu { mask } if mask.len() != x.iter().product::<usize>() => {
+                fail(format!("a mask of {} positions on {x:?}", mask.len()))
+            }
+            Op::Blend { alpha } if *alpha != x && *alpha != [x[0], 1, 1] => {
+                fail(format!("coefficients of shape {alpha:?} on {x:?}"))
+            }
+            Op::PartialRelu { .. } | Op::Blend { .. } => Ok(x),
             Op::Add if x != shapes[self.inputs[1]] => {
                 fail(format!("adds {:?} to {x:?}", shapes[self.inputs[1]]))
             }

@@ -9,7 +9,7 @@ mod pool;
 mod weights;
 
 pub use arch::{Arch, Depth};
-pub use graph::{Bias, Block, BlockState, Conv, Graph, Node, NodeId, Op, PositionMap, Subsample};
+pub use graph::{Bias, Block, BlockState, Conv, Graph, Mask, Node, NodeId, Op, PositionMap, Subsample};
 pub use network::{Gates, NORM_EPSILON, Network, Pass, Tap};
 pub(crate) use weights::expected;
 pub use weights::{Array, Weights};

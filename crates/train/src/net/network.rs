@@ -41,6 +41,8 @@ struct Layout {
     slots: Vec<Slot>,
     /// The last user of each value.
     last_use: Vec<NodeId>,
+    /// See [`Network::alphas`].
+    alphas: Vec<(usize, usize)>,
     /// Of convolutions with norm whose only user is a rectifier: where it cuts off.
     rectified: Vec<Option<f32>>,
 }
@@ -85,6 +87,8 @@ pub struct Pass<'a> {
     pub tap: Option<&'a mut Tap<'a>>,
     /// Batch mean and variance of every norm, in order.
     pub statistics: Vec<[Tensor<1>; 2]>,
+    /// What the classifier saw, `[n, features]`.
+    pub features: Option<Tensor<2>>,
 }
 
 impl Network {
@@ -93,11 +97,12 @@ impl Network {
     /// # Errors
     /// An invalid graph, or weights that do not fit it.
     pub fn new(graph: &Graph, weights: &Weights, device: &Device) -> Result<Self, TrainError> {
-        graph.shapes()?;
+        let shapes = graph.shapes()?;
         weights.check(graph)?;
+        let mut alphas = Vec::new();
         let (mut specs, mut norms) = (Vec::<Spec>::new(), Vec::new());
         let mut slots = Vec::with_capacity(graph.nodes.len());
-        for node in &graph.nodes {
+        for (id, node) in graph.nodes.iter().enumerate() {
             let mut add = |part: &str| -> Result<usize, TrainError> {
                 let shape = weights.of(&node.name, part)?.shape.clone();
                 specs.push(Spec { name: format!("{}.{part}", node.name), shape });
@@ -116,6 +121,11 @@ impl Network {
                         slot.statistics = norms.len();
                         norms.push(node.name.clone());
                     }
+                }
+                Op::Blend { alpha } => {
+                    slot.weight = add("alpha")?;
+                    let size = |shape: &[usize; 3]| shape.iter().product::<usize>();
+                    alphas.push((slot.weight, size(&shapes[id]) / size(alpha).max(1)));
                 }
                 Op::Linear { .. } => {
                     slot.weight = add("weight")?;
@@ -139,7 +149,7 @@ impl Network {
             let normed = matches!(&graph.nodes[input].op, Op::Conv(conv) if conv.norm);
             rectified[input] = (normed && users[input] == 1).then_some(high);
         }
-        let layout = Layout { graph: graph.clone(), specs, norms, slots, last_use, rectified };
+        let layout = Layout { graph: graph.clone(), specs, norms, slots, last_use, alphas, rectified };
         let mut network = Self { parameters: Vec::new(), statistics: Vec::new(), layout: Arc::new(layout) };
         network.load(weights, device)?;
         Ok(network)
@@ -211,6 +221,12 @@ impl Network {
         self.layout.specs.iter().map(|s| s.name.ends_with(".weight")).collect()
     }
 
+    /// Where the coefficients of searched rectifiers are among the parameters, and how many positions one
+    /// of each stands for.
+    pub(crate) fn alphas(&self) -> Vec<(usize, usize)> {
+        self.layout.alphas.clone()
+    }
+
     /// Every parameter, flat, without its graph.
     pub(crate) fn parameters(&self) -> Vec<Tensor<1>> {
         self.parameters.iter().map(|p| p.clone().inner()).collect()
@@ -230,7 +246,7 @@ impl Network {
     /// Moves the running statistics towards those of a batch.
     pub fn absorb(&mut self, batch: Vec<[Tensor<1>; 2]>) {
         for (running, batch) in self.statistics.iter_mut().zip(batch) {
-            blend(running, batch, 1.0 - NORM_MOMENTUM);
+            average(running, batch, 1.0 - NORM_MOMENTUM);
         }
     }
 
@@ -241,7 +257,7 @@ impl Network {
             *own = own.clone() * decay + other.clone().inner() * (1.0 - decay);
         }
         for (own, other) in self.statistics.iter_mut().zip(&other.statistics) {
-            blend(own, other.clone(), decay);
+            average(own, other.clone(), decay);
         }
     }
 
@@ -279,6 +295,16 @@ impl Network {
                 },
                 Op::Relu6 if fuse && rectified[node.inputs[0]].is_some() => x,
                 Op::Relu6 => kernel::rectify(x, 6.0),
+                Op::PartialRelu { mask } => {
+                    let inside: Vec<f32> = mask.inside().iter().map(|&i| f32::from(u8::from(i))).collect();
+                    let [_, c, h, w] = x.dims();
+                    let inside = Tensor::<4>::from_data(TensorData::new(inside, [1, c, h, w]), &x.device());
+                    blend(x, inside)
+                }
+                Op::Blend { alpha: [c, h, w] } => {
+                    let alpha = self.parameters[slots[id].weight].clone().reshape([1, *c, *h, *w]);
+                    blend(x, alpha)
+                }
                 Op::Add => x + take(&mut values, node.inputs[1]),
                 Op::Subsample(how) => pool::subsample(x, *how),
                 Op::AvgPool { kernel, stride } => pool::mean(x, *kernel, *stride),
@@ -292,7 +318,9 @@ impl Network {
                         None => (weight, bias),
                     };
                     let n = x.dims()[0];
-                    let y = x.reshape([n, *in_features]).matmul(weight.transpose()) + bias.unsqueeze();
+                    let x = x.reshape([n, *in_features]);
+                    pass.features = Some(x.clone());
+                    let y = x.matmul(weight.transpose()) + bias.unsqueeze();
                     y.reshape([n, *out_features, 1, 1])
                 }
             };
@@ -362,6 +390,12 @@ fn cut_off(op: &Op) -> Option<f32> {
     }
 }
 
+/// `a max(x, 0) + (1 - a) x`, which is `x + a max(-x, 0)`.
+fn blend(x: Tensor<4>, a: Tensor<4>) -> Tensor<4> {
+    let negative = relu(-x.clone());
+    x + negative * a
+}
+
 impl Gates {
     /// Forward `open ? max(x, 0) : x`; backward that of `alpha max(x, 0) + (1 - alpha) x`.
     fn apply(&self, block: usize, x: Tensor<4>) -> Tensor<4> {
@@ -380,7 +414,7 @@ fn leaf(tensor: Tensor<1>) -> Tensor<1> {
     if tensor.is_autodiff() { tensor.require_grad() } else { tensor }
 }
 
-fn blend(own: &mut [Tensor<1>; 2], other: [Tensor<1>; 2], keep: f64) {
+fn average(own: &mut [Tensor<1>; 2], other: [Tensor<1>; 2], keep: f64) {
     for (own, other) in own.iter_mut().zip(other) {
         *own = own.clone() * keep + other * (1.0 - keep);
     }

@@ -20,7 +20,8 @@ pub struct Array {
 /// Every parameter and batch-norm statistic of a [`Graph`].
 ///
 /// `node.weight` is `[out, in / groups, k, k]` or `[out, in]`, `node.bias` is `[out]` or
-/// `[vectors, out]`, and a convolution with norm has `node.{gamma,beta,mean,var}`, `[out]`.
+/// `[vectors, out]`, and a convolution with norm has `node.{gamma,beta,mean,var}`, `[out]`; a rectifier whose mask is searched
+/// has `node.alpha`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Weights {
     tensors: BTreeMap<String, Array>,
@@ -70,7 +71,8 @@ impl Weights {
                 [..] if name.ends_with(".weight") => 0.01,
                 _ => 0.0,
             };
-            let constant = if name.ends_with(".gamma") || name.ends_with(".var") { 1.0 } else { 0.0 };
+            let ones = [".gamma", ".var", ".alpha"];
+            let constant = if ones.iter().any(|part| name.ends_with(part)) { 1.0 } else { 0.0 };
             let len = shape.iter().product();
             let data = (0..len).map(|_| constant + deviation * normal(&mut rng)).collect();
             weights.insert(&name, Array::new(shape, data));
@@ -164,6 +166,7 @@ pub fn expected(graph: &Graph) -> Vec<(String, Vec<usize>)> {
                     }
                 }
             }
+            Op::Blend { alpha } => push("alpha", alpha.to_vec()),
             Op::Linear { in_features, out_features } => {
                 push("weight", vec![*out_features, *in_features]);
                 push("bias", vec![*out_features]);

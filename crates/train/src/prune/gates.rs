@@ -33,7 +33,7 @@ pub(crate) struct GateSearch {
 const INERTIA: f64 = 0.9;
 
 impl GateSearch {
-    fn new(comm: &Communication<'_>, steps: usize, config: &PruneConfig) -> Self {
+    pub(super) fn new(comm: &Communication<'_>, steps: usize, config: &PruneConfig) -> Self {
         let saving = comm.saving;
         let n = saving.len();
         let (weight, needed) = match comm.limit {
@@ -55,6 +55,12 @@ impl GateSearch {
             rate: config.gate_rate,
             hysteresis: config.hysteresis as f32,
         }
+    }
+
+    /// A search whose gates stand elsewhere already.
+    #[cfg(test)]
+    pub(super) fn standing_at(self, alpha: &[f32], open: &[bool]) -> Self {
+        Self { alpha: alpha.to_vec(), open: open.to_vec(), ..self }
     }
 
     /// Current gates.
@@ -95,7 +101,7 @@ impl GateSearch {
     }
 
     /// The final choice. The planner decides whether it meets the limit, and opens what it can.
-    fn settle(&mut self, limit: Option<Limit<'_>>) -> Result<(), TrainError> {
+    pub(super) fn settle(&mut self, limit: Option<Limit<'_>>) -> Result<(), TrainError> {
         self.select(self.needed);
         let Some(Limit { meets, .. }) = limit else { return Ok(()) };
         while !meets(&self.open)? {
@@ -251,7 +257,8 @@ mod tests {
                 open.iter().zip(&saving).filter(|(open, _)| !**open).map(|(_, s)| s).sum()
             };
             let meets = |open: &[bool]| Ok(saved(open) >= (excess + slack) * (1.0 - 1e-9));
-            let comm = Communication { saving: &saving, limit: Some(Limit { excess, meets: &meets }) };
+            let comm =
+                Communication { saving: &saving, limit: Some(Limit { excess, meets: &meets }), free: None };
             let mut gates =
                 GateSearch::new(&comm, 40, &PruneConfig { lambda: 0.0, ..PruneConfig::default() });
             for _ in 0..60 {
@@ -267,8 +274,11 @@ mod tests {
                 assert!(!meets(&more).unwrap(), "{excess}: {i}");
             }
         }
-        let comm =
-            Communication { saving: &saving, limit: Some(Limit { excess: 99.0, meets: &|_| Ok(false) }) };
+        let comm = Communication {
+            saving: &saving,
+            limit: Some(Limit { excess: 99.0, meets: &|_| Ok(false) }),
+            free: None,
+        };
         let error = GateSearch::new(&comm, 40, &PruneConfig::default()).settle(comm.limit).unwrap_err();
         assert!(error.to_string().contains("limit"));
     }

@@ -18,6 +18,18 @@
 //! since savings of neighbours do not add up exactly, the planner has the last word once the search
 //! has ended.
 
+//!
+//! Beside it, what others do: [`snl`] and [`senet`] choose channels or positions of every rectifier.
+
+mod gates;
+mod lasso;
+mod ranking;
+mod search;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
@@ -25,16 +37,25 @@ use crate::checkpoint::{Checkpoint, Stage};
 use crate::data::Dataset;
 use crate::device::Processor;
 use crate::fit::{Distill, Job, Progress, fit};
-use crate::net::{Block, BlockState, Graph};
+use crate::net::{Block, Graph};
 use crate::recipe::Recipe;
-use crate::rewrite::drop_rectifiers;
+use crate::rewrite::{Masks, drop_rectifiers, mask_rectifiers, rectify_behind, spare_outer_rectifiers};
+
+use gates::GateSearch;
+pub use ranking::{Ranking, senet, snl};
+pub(crate) use search::Search;
 
 /// How to prune.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PruneConfig {
-    /// Share of the blocks that keep their rectifiers, rounded to whole blocks.
+    /// Share of the blocks that keep their rectifiers, rounded to whole blocks; in [`snl`] and [`senet`], of
+    /// all positions of all rectifiers.
     pub budget: f64,
+    /// One rectifier behind each freed block: see [`rectify_behind`].
+    pub activation: bool,
+    /// Masks by the position, not by the channel.
+    pub pixels: bool,
     /// Weight of communication in the loss.
     pub lambda: f64,
     /// Step of the gates, in units of their gradients' root mean square.
@@ -45,8 +66,10 @@ pub struct PruneConfig {
     pub search: Recipe,
     /// Recipe of the finetuning with frozen gates.
     pub finetune: Recipe,
-    /// Distillation from the unpruned network, in both.
+    /// Distillation, in both.
     pub distill: Distill,
+    /// A float checkpoint to distil from instead of the unpruned network (self-distillation).
+    pub teacher: Option<PathBuf>,
     /// Where to train.
     pub device: Processor,
     /// Seed of everything random.
@@ -57,12 +80,15 @@ impl Default for PruneConfig {
     fn default() -> Self {
         Self {
             budget: 0.5,
+            activation: true,
+            pixels: true,
             lambda: 0.3,
             gate_rate: 0.02,
             hysteresis: 0.02,
             search: Recipe { epochs: 2, rate: 0.02, warmup: 0.0, ..Recipe::default() },
             finetune: Recipe { epochs: 16, rate: 0.05, warmup: 0.25, ..Recipe::default() },
             distill: Distill::default(),
+            teacher: None,
             device: Processor::default(),
             seed: 0,
         }
@@ -91,6 +117,9 @@ pub struct PrunedBlock {
     pub saving: f64,
 }
 
+/// Makes the network that keeps these blocks' rectifiers.
+pub type Freeing<'a> = dyn Fn(&[bool]) -> Result<Graph, TrainError> + 'a;
+
 /// What the caller's planner says of a network.
 #[derive(Clone, Copy)]
 pub struct Communication<'a> {
@@ -98,6 +127,9 @@ pub struct Communication<'a> {
     pub saving: &'a [f64],
     /// What the whole network may cost, in place of [`PruneConfig::budget`].
     pub limit: Option<Limit<'a>>,
+    /// The network in which only these blocks keep their rectifiers, in the form that is to be finetuned;
+    /// without it, [`free_blocks`].
+    pub free: Option<&'a Freeing<'a>>,
 }
 
 /// A limit on the bytes of the whole network.
@@ -111,7 +143,7 @@ pub struct Limit<'a> {
 
 impl<'a> From<&'a [f64]> for Communication<'a> {
     fn from(saving: &'a [f64]) -> Self {
-        Self { saving, limit: None }
+        Self { saving, limit: None, free: None }
     }
 }
 
@@ -127,29 +159,32 @@ pub fn prune(
     comm: Communication<'_>,
     progress: &mut dyn Progress,
 ) -> Result<Pruned, TrainError> {
-    let comm_saving = comm.saving;
-    check(start, comm_saving)?;
-    if !(0.0..=1.0).contains(&config.budget) {
-        return Err(TrainError::config("budget", format!("{} is not a share of 0 to 1", config.budget)));
-    }
+    check(config, start, comm.saving)?;
     let steps = config.search.epochs * data.train.len().div_ceil(config.search.batch.max(1));
-    let mut gates = GateSearch::new(&comm, steps, config);
-    let searched = fit(
-        Job {
-            label: "search",
-            start,
-            teacher: Some((start, config.distill)),
-            gates: Some(&mut gates),
-            recipe: &config.search,
-            device: config.device,
-            keep_best: false,
-            seed: config.seed,
-        },
-        data,
-        progress,
-    )?;
+    let mut search = Search::Gates(GateSearch::new(&comm, steps, config));
+    let teacher = config.teacher(start)?;
+    let mut spared = start.clone();
+    if config.activation {
+        spared.graph = spare_outer_rectifiers(&start.graph)?;
+    }
+    let job = Job {
+        label: "search",
+        start: &spared,
+        teacher: Some((&teacher, config.distill)),
+        scales: None,
+        search: Some(&mut search),
+        recipe: &config.search,
+        device: config.device,
+        keep_best: false,
+        seed: config.seed,
+    };
+    let searched = fit(job, data, progress)?;
+    let Search::Gates(mut gates) = search else {
+        return Err(TrainError::Resume { stage: "search", reason: "it searches for no blocks".into() });
+    };
     gates.settle(comm.limit)?;
-    finetune(config, start, searched, data, (&gates.open, &gates.alpha, comm_saving), progress)
+    let searched = Checkpoint { graph: start.graph.clone(), ..searched };
+    finish(config, start, &searched, data, (gates.open(), gates.alpha(), comm), progress)
 }
 
 /// Finetunes what is left when exactly the blocks of `keep` keep their rectifiers: the second half of
@@ -162,64 +197,113 @@ pub fn prune_to(
     start: &Checkpoint,
     data: &Dataset,
     keep: &[bool],
-    comm_saving: &[f64],
+    comm: Communication<'_>,
     progress: &mut dyn Progress,
 ) -> Result<Pruned, TrainError> {
-    check(start, comm_saving)?;
+    check(config, start, comm.saving)?;
     let alpha: Vec<f32> = keep.iter().map(|&k| f32::from(u8::from(k))).collect();
-    finetune(config, start, start.clone(), data, (keep, &alpha, comm_saving), progress)
+    finish(config, start, start, data, (keep, &alpha, comm), progress)
 }
 
-fn check(start: &Checkpoint, comm_saving: &[f64]) -> Result<(), TrainError> {
+/// Finetunes what is left of `searched` when each rectifier rectifies where its mask says.
+///
+/// # Errors
+/// As [`prune`], or masks that do not fit.
+pub fn prune_by_masks(
+    config: &PruneConfig,
+    start: &Checkpoint,
+    searched: &Checkpoint,
+    data: &Dataset,
+    masks: &Masks,
+    progress: &mut dyn Progress,
+) -> Result<Checkpoint, TrainError> {
+    let graph = mask_rectifiers(&searched.graph, masks)?;
+    finetune(config, start, &Checkpoint { graph, stage: Stage::Pruned, ..searched.clone() }, data, progress)
+}
+
+/// The network in which only the blocks of `keep` rectify inside; with `activation`, the others do behind.
+///
+/// # Errors
+/// Not one answer for every block.
+pub fn free_blocks(graph: &Graph, keep: &[bool], activation: bool) -> Result<Graph, TrainError> {
+    let freed: Vec<bool> = keep.iter().map(|k| !k).collect();
+    let graph = if activation { &rectify_behind(graph, &freed)? } else { graph };
+    drop_rectifiers(graph, keep)
+}
+
+impl PruneConfig {
+    /// Whom to distil from.
+    fn teacher(&self, start: &Checkpoint) -> Result<Checkpoint, TrainError> {
+        self.teacher.as_deref().map_or_else(|| Ok(start.clone()), Checkpoint::load)
+    }
+}
+
+fn check_start(config: &PruneConfig, start: &Checkpoint) -> Result<(), TrainError> {
     if start.stage != Stage::Float {
         return Err(TrainError::Stage {
             found: start.stage.name(),
             wanted: "pruning starts from a float one",
         });
     }
-    let blocks = &start.graph.blocks;
-    if comm_saving.len() != blocks.len() || comm_saving.iter().any(|s| !s.is_finite()) {
+    if !(0.0..=1.0).contains(&config.budget) {
+        return Err(TrainError::config("budget", format!("{} is not a share of 0 to 1", config.budget)));
+    }
+    Ok(())
+}
+
+fn check(config: &PruneConfig, start: &Checkpoint, saving: &[f64]) -> Result<(), TrainError> {
+    check_start(config, start)?;
+    let blocks = start.graph.blocks.len();
+    if saving.len() != blocks || saving.iter().any(|s| !s.is_finite()) {
         return Err(TrainError::config(
             "communication saved",
-            format!("one finite number for each of {} blocks is needed", blocks.len()),
+            format!("one finite number for each of {blocks} blocks is needed"),
         ));
     }
     Ok(())
 }
 
-fn finetune(
+fn finish(
     config: &PruneConfig,
     start: &Checkpoint,
-    searched: Checkpoint,
+    searched: &Checkpoint,
     data: &Dataset,
-    (keep, alpha, saving): (&[bool], &[f32], &[f64]),
+    (keep, alpha, comm): (&[bool], &[f32], Communication<'_>),
     progress: &mut dyn Progress,
 ) -> Result<Pruned, TrainError> {
-    let freed = Checkpoint { stage: Stage::Pruned, graph: drop_rectifiers(&start.graph, keep)?, ..searched };
-    let checkpoint = fit(
-        Job {
-            label: "finetune",
-            start: &freed,
-            teacher: Some((start, config.distill)),
-            gates: None,
-            recipe: &config.finetune,
-            device: config.device,
-            keep_best: false,
-            seed: config.seed.wrapping_add(1),
-        },
-        data,
-        progress,
-    )?;
+    let graph = match comm.free {
+        Some(free) => free(keep)?,
+        None => free_blocks(&start.graph, keep, config.activation)?,
+    };
+    let freed = Checkpoint { stage: Stage::Pruned, graph, ..searched.clone() };
+    let checkpoint = finetune(config, start, &freed, data, progress)?;
     let block = |(i, block): (usize, &Block)| PrunedBlock {
         name: block.name.clone(),
         keep: keep[i],
         alpha: f64::from(alpha[i]),
-        saving: saving[i],
+        saving: comm.saving[i],
     };
     Ok(Pruned { checkpoint, blocks: start.graph.blocks.iter().enumerate().map(block).collect() })
 }
 
-/// Names of the blocks without rectifiers.
-pub fn freed_blocks(graph: &Graph) -> Vec<String> {
-    graph.blocks.iter().filter(|b| b.state != BlockState::Kept).map(|b| b.name.clone()).collect()
+fn finetune(
+    config: &PruneConfig,
+    start: &Checkpoint,
+    freed: &Checkpoint,
+    data: &Dataset,
+    progress: &mut dyn Progress,
+) -> Result<Checkpoint, TrainError> {
+    let teacher = config.teacher(start)?;
+    let job = Job {
+        label: "finetune",
+        start: freed,
+        teacher: Some((&teacher, config.distill)),
+        scales: None,
+        search: None,
+        recipe: &config.finetune,
+        device: config.device,
+        keep_best: false,
+        seed: config.seed.wrapping_add(1),
+    };
+    fit(job, data, progress)
 }

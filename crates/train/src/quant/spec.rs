@@ -341,14 +341,16 @@ pub fn requantised(graph: &Graph) -> Vec<bool> {
     }
     let feeds_accumulator = |id: NodeId| {
         let user = only_user[id].filter(|_| uses[id] == 1);
-        user.is_some_and(|user| matches!(graph.nodes[user].op, Op::Relu { .. } | Op::Add))
+        user.is_some_and(|user| {
+            matches!(graph.nodes[user].op, Op::Relu { .. } | Op::PartialRelu { .. } | Op::Add)
+        })
     };
     graph
         .nodes
         .iter()
         .enumerate()
         .map(|(id, node)| match node.op {
-            Op::Relu { .. } => true,
+            Op::Relu { .. } | Op::PartialRelu { .. } => true,
             Op::Conv(_) | Op::Add => !feeds_accumulator(id),
             _ => false,
         })
@@ -387,6 +389,8 @@ pub(crate) fn accumulator_scale(
         Op::Conv(_) | Op::Linear { .. } => operand(0) + spec.layer(&node.name)?.finest(),
         Op::Relu { .. }
         | Op::Relu6
+        | Op::PartialRelu { .. }
+        | Op::Blend { .. }
         | Op::Subsample(_)
         | Op::AvgPool { .. }
         | Op::MaxPool { .. }

@@ -94,6 +94,18 @@ pub(super) fn compose_shape(a: &Conv, b: &Conv) -> Result<Conv, String> {
     })
 }
 
+/// Whether a skip with that stride sees, at every output, the pixel under one of the convolution's taps.
+///
+/// # Errors
+/// It does not; the reason.
+pub(super) fn check_skip(conv: &Conv, stride: usize) -> Result<(), String> {
+    if conv.stride == stride && conv.pad < conv.kernel {
+        return Ok(());
+    }
+    let Conv { stride: own, kernel, pad, .. } = conv;
+    Err(format!("a skip with stride {stride} over kernel {kernel}, stride {own}, pad {pad}"))
+}
+
 impl Dense {
     /// A convolution with a bias per channel, or none, on an input of shape `input`.
     pub(super) fn new(conv: &Conv, weight: &Array, bias: Option<&Array>, input: [usize; 3]) -> Self {
@@ -168,19 +180,30 @@ impl Dense {
         Ok(Self { conv, kernel, bias: table, classes })
     }
 
-    /// Adds the input to the output: one tap of 1 per channel.
+    /// Adds what a 1x1 convolution, `taps` of `[out, in]`, makes of the input with the same stride: one
+    /// tap a pair of channels, where the padding ends.
     ///
     /// # Errors
-    /// The output has not the input's shape.
-    pub(super) fn plus_identity(mut self) -> Result<Self, String> {
-        let Conv { in_channels, out_channels, kernel, stride, pad, .. } = self.conv;
-        if in_channels != out_channels || stride != 1 || kernel != 2 * pad + 1 {
+    /// As [`check_skip`].
+    pub(super) fn plus_skip(
+        mut self,
+        stride: usize,
+        taps: &[f64],
+        bias: Option<&[f64]>,
+    ) -> Result<Self, String> {
+        check_skip(&self.conv, stride)?;
+        let Conv { in_channels, out_channels, kernel, pad, .. } = self.conv;
+        if taps.len() != out_channels * in_channels {
             return Err(format!(
-                "a skip over {in_channels} to {out_channels} channels, kernel {kernel}, stride {stride}, pad {pad}"
+                "a skip of {} weights over {in_channels} to {out_channels} channels",
+                taps.len()
             ));
         }
-        for o in 0..out_channels {
-            self.kernel[((o * in_channels + o) * kernel + pad) * kernel + pad] += 1.0;
+        for (pair, tap) in taps.iter().enumerate() {
+            self.kernel[(pair * kernel + pad) * kernel + pad] += tap;
+        }
+        for vector in &mut self.bias {
+            vector.iter_mut().zip(bias.unwrap_or_default()).for_each(|(v, b)| *v += b);
         }
         Ok(self)
     }

@@ -1,10 +1,11 @@
-//! A freed block, `1x1 -> k x k depth-wise -> 1x1` without rectifiers, as one dense `k x k`
-//! convolution with a position-dependent bias, the skip folded in as identity taps.
+//! A freed block, `1x1 -> k x k depth-wise -> 1x1` or any other chain of convolutions without rectifiers
+//! in between, as one dense convolution with a position-dependent bias. A skip over it is folded in, too:
+//! as identity taps, or as those of its own 1x1 convolution or subsampling.
 
-use super::chain::{Classes, Dense, compose_shape};
+use super::chain::{Classes, Dense, check_skip, compose_shape};
 use super::{Action, drop_rectifiers, fold_graph, rewrite};
 use crate::TrainError;
-use crate::net::{Bias, Block, BlockState, Conv, Graph, Node, NodeId, Op, Weights};
+use crate::net::{Array, Bias, Block, BlockState, Conv, Graph, Node, NodeId, Op, Subsample, Weights};
 
 /// One block's place in the graph.
 struct Site {
@@ -13,8 +14,21 @@ struct Site {
     convs: Vec<NodeId>,
     /// Its residual addition.
     add: Option<NodeId>,
+    /// What is added, with the node that computes it, if any.
+    skip: Skip,
     /// What its first convolution takes.
     input: NodeId,
+}
+
+/// What a residual addition adds to a chain.
+#[derive(Clone, Copy)]
+enum Skip {
+    /// The chain's input, or nothing.
+    Plain,
+    /// Pixels of it.
+    Subsample(NodeId, Subsample),
+    /// Its product with a 1x1 kernel.
+    Conv(NodeId),
 }
 
 /// Merges the linear blocks among those that `which` selects; others stay as they are.
@@ -45,7 +59,7 @@ pub fn merge_blocks(
     for site in &sites {
         let dense = merged_weights(graph, weights, site, &shapes)?;
         let (conv, weight, bias) = dense.finish();
-        for &id in &site.convs {
+        for &id in site.convs.iter().chain(site.skip.node().as_ref()) {
             out.remove(&format!("{}.weight", graph.nodes[id].name));
             out.remove(&format!("{}.bias", graph.nodes[id].name));
         }
@@ -79,19 +93,74 @@ fn site(graph: &Graph, block: usize) -> Result<Site, TrainError> {
     };
     let input = graph.nodes[first].inputs[0];
     let chain = convs.windows(2).all(|w| graph.nodes[w[1]].inputs == [w[0]] && uses[w[0]] == 1);
-    let skip = add.is_none_or(|add| {
-        let operands = &graph.nodes[add].inputs;
-        uses[last] == 1 && operands.contains(&last) && operands.contains(&input)
-    });
-    if chain && skip {
-        Ok(Site { block, convs, add, input })
-    } else {
-        Err(TrainError::graph(name, "the block is not a plain chain with a skip over it"))
+    let skip = match add.map(|add| graph.nodes[add].inputs.as_slice()) {
+        None => Some(Skip::Plain),
+        Some(&[x, y]) if uses[last] == 1 && (x == last || y == last) => {
+            skip_of(graph, if x == last { y } else { x }, input)
+                .filter(|s| s.node().is_none_or(|n| uses[n] == 1))
+        }
+        Some(_) => None,
+    };
+    match skip {
+        Some(skip) if chain => Ok(Site { block, convs, add, skip, input }),
+        _ => Err(TrainError::graph(name, "the block is not a plain chain with a skip over it")),
+    }
+}
+
+fn skip_of(graph: &Graph, operand: NodeId, input: NodeId) -> Option<Skip> {
+    let node = &graph.nodes[operand];
+    match &node.op {
+        _ if operand == input => Some(Skip::Plain),
+        Op::Subsample(how) if node.inputs == [input] => Some(Skip::Subsample(operand, *how)),
+        Op::Conv(conv) if node.inputs == [input] && conv.kernel == 1 && conv.pad == 0 && conv.groups == 1 => {
+            Some(Skip::Conv(operand))
+        }
+        _ => None,
+    }
+}
+
+impl Skip {
+    fn node(&self) -> Option<NodeId> {
+        match self {
+            Self::Plain => None,
+            Self::Subsample(id, _) | Self::Conv(id) => Some(*id),
+        }
+    }
+
+    fn stride(&self, graph: &Graph) -> usize {
+        match self {
+            Self::Plain => 1,
+            Self::Subsample(_, how) => how.stride,
+            Self::Conv(id) => conv_at(graph, *id).map_or(1, |conv| conv.stride),
+        }
+    }
+
+    /// Weight and bias of the 1x1 convolution that the skip is.
+    fn taps(
+        &self,
+        graph: &Graph,
+        weights: &Weights,
+        channels: usize,
+    ) -> Result<(Vec<f64>, Option<Vec<f64>>), TrainError> {
+        let double = |array: &Array| array.data.iter().map(|&v| f64::from(v)).collect::<Vec<_>>();
+        let (inputs, before) = match self {
+            Self::Conv(id) => {
+                let (conv, name) = (conv_at(graph, *id)?, &graph.nodes[*id].name);
+                let bias = (conv.bias != Bias::None).then(|| weights.of(name, "bias")).transpose()?;
+                return Ok((double(weights.of(name, "weight")?), bias.map(double)));
+            }
+            Self::Plain => (channels, 0),
+            Self::Subsample(_, how) => (channels - how.before - how.after, how.before),
+        };
+        let mut taps = vec![0.0; channels * inputs];
+        (0..inputs).for_each(|c| taps[(before + c) * inputs + c] = 1.0);
+        Ok((taps, None))
     }
 }
 
 /// Whether each block, once freed of its rectifiers, is exactly one convolution: an inverted
-/// residual or a bottleneck is, two padded 3x3 convolutions or a shortcut with weights are not.
+/// residual or a bottleneck is, two padded 3x3 convolutions are not until their padding is moved
+/// ([`super::move_padding`]).
 ///
 /// # Errors
 /// An invalid graph.
@@ -127,6 +196,12 @@ fn merged_shape(graph: &Graph, site: &Site, shapes: &[[usize; 3]]) -> Result<Con
         whole = compose_shape(&whole, conv).map_err(refuse)?;
         classes = classes.through(conv).0;
     }
+    if site.add.is_some() {
+        check_skip(&whole, site.skip.stride(graph)).map_err(refuse)?;
+        if let Skip::Conv(id) = site.skip {
+            conv_at(graph, id)?;
+        }
+    }
     whole.bias = classes.bias();
     Ok(whole)
 }
@@ -150,7 +225,11 @@ fn merged_weights(
         });
     }
     let whole = whole.ok_or_else(|| refuse("the block has no convolution".into()))?;
-    if site.add.is_some() { whole.plus_identity().map_err(refuse) } else { Ok(whole) }
+    if site.add.is_none() {
+        return Ok(whole);
+    }
+    let (taps, bias) = site.skip.taps(graph, weights, whole.conv.out_channels)?;
+    whole.plus_skip(site.skip.stride(graph), &taps, bias.as_deref()).map_err(refuse)
 }
 
 /// Puts `convs[i]` in the place of the block at `sites[i]`.
@@ -162,7 +241,11 @@ fn replace(graph: &Graph, sites: &[Site], convs: Vec<Conv>) -> Result<Graph, Tra
             let node = Node { name, op: Op::Conv(convs[i].clone()), inputs: vec![sites[i].input] };
             return Action::Replace(node);
         }
-        if sites.iter().any(|site| site.convs.contains(&id)) { Action::Drop } else { Action::Keep }
+        if sites.iter().any(|site| site.convs.contains(&id) || site.skip.node() == Some(id)) {
+            Action::Drop
+        } else {
+            Action::Keep
+        }
     })?;
     for site in sites {
         let block = &mut out.blocks[site.block];

@@ -22,7 +22,9 @@ pub type Order = Vec<Vec<usize>>;
 pub fn order(method: PruneMethod, start: &Checkpoint, dataset: &Dataset) -> Result<Order> {
     let n = start.graph.blocks.len();
     match method {
-        PruneMethod::Comm => bail!("the search has no order"),
+        PruneMethod::Comm | PruneMethod::Snl | PruneMethod::Senet => {
+            bail!("{method:?} frees no blocks in order")
+        }
         PruneMethod::Uniform => {
             let bits = n.next_power_of_two().trailing_zeros();
             let reversed = |i: usize| if bits == 0 { 0 } else { i.reverse_bits() >> (usize::BITS - bits) };
@@ -84,4 +86,21 @@ fn stages_of(graph: &Graph) -> Result<Vec<Vec<usize>>> {
         }
     }
     Ok(stages.into_iter().map(|(_, stage)| stage).collect())
+}
+
+/// The largest share of 0 to 1 that `fits`, to a thousandth.
+///
+/// # Errors
+/// Not even none fits.
+pub fn largest_share(fits: impl Fn(f64) -> Result<bool>) -> Result<f64> {
+    ensure!(fits(0.0)?, "the limit cannot be met: even without any ReLU the network costs more");
+    if fits(1.0)? {
+        return Ok(1.0);
+    }
+    let (mut fitting, mut beyond) = (0, 1000);
+    while beyond - fitting > 1 {
+        let middle = (fitting + beyond) / 2;
+        if fits(f64::from(middle) / 1000.0)? { fitting = middle } else { beyond = middle }
+    }
+    Ok(f64::from(fitting) / 1000.0)
 }

@@ -23,6 +23,8 @@ const GIB: f64 = (1u64 << 30) as f64;
 struct Row {
     selection: &'static str,
     preset: &'static str,
+    /// Whether freed blocks have a rectifier behind them.
+    activation: bool,
     printed_online: f64,
     printed_total: f64,
     /// Whether both figures are met.
@@ -37,9 +39,10 @@ struct Row {
 pub fn run(args: &cli::Reproduce) -> Result<()> {
     let network = network()?;
     let mut rows = Vec::new();
-    for preset in [Preset::Copriv, Preset::CoprivNg] {
+    // The authors' code has a rectifier behind every merged block, their paper does not mention it.
+    for (preset, activation) in [(Preset::Copriv, true), (Preset::Copriv, false), (Preset::CoprivNg, true)] {
         let terms = Terms { preset, ..cli::TermsArgs::default().into() };
-        let pricer = Pricer::new(&network, Widths::Fixed { ring: 41, scale: 12 }, terms)?;
+        let pricer = Pricer::new(&network, Widths::Fixed { ring: 41, scale: 12 }, terms, activation)?;
         for (selection, online, total) in PRINTED {
             let fits = |b: Bytes| gib(b.online) <= online && gib(b.offline + b.online) <= total;
             let (found, met) = pricer.freed_until(fits)?;
@@ -50,6 +53,7 @@ pub fn run(args: &cli::Reproduce) -> Result<()> {
             rows.push(Row {
                 selection,
                 preset: preset.name(),
+                activation,
                 printed_online: online,
                 printed_total: total,
                 met,
@@ -61,7 +65,7 @@ pub fn run(args: &cli::Reproduce) -> Result<()> {
             });
         }
         if args.json.as_deref() != Some("-".as_ref()) {
-            describe(&pricer, preset)?;
+            describe(&pricer, preset, activation)?;
         }
     }
     if let Some(path) = &args.json {
@@ -70,6 +74,7 @@ pub fn run(args: &cli::Reproduce) -> Result<()> {
     if args.json.as_deref() != Some("-".as_ref()) {
         let header = [
             "preset",
+            "ReLU behind",
             "",
             "printed online",
             "here",
@@ -80,11 +85,12 @@ pub fn run(args: &cli::Reproduce) -> Result<()> {
             "linear",
             "merged",
         ];
-        let mut grid = aligned(&header, 2..6);
+        let mut grid = aligned(&header, 3..7);
         for r in &rows {
             let figures = [r.printed_online, r.online, r.printed_total, r.total].map(|v| format!("{v:.3}"));
             let blocks = [&r.kept, &r.linear, &r.merged].map(|names| names.join(" "));
-            let row = [r.preset.to_owned(), r.selection.to_owned()].into_iter().chain(figures);
+            let behind = if r.activation { "yes" } else { "no" };
+            let row = [r.preset, behind, r.selection].map(str::to_owned).into_iter().chain(figures);
             grid.add_row(row.chain([if r.met { "yes" } else { "no" }.to_owned()]).chain(blocks));
         }
         say!(
@@ -95,7 +101,7 @@ pub fn run(args: &cli::Reproduce) -> Result<()> {
 }
 
 /// The savings that the selections rest on.
-fn describe(pricer: &Pricer<'_>, preset: Preset) -> Result<()> {
+fn describe(pricer: &Pricer<'_>, preset: Preset, activation: bool) -> Result<()> {
     let mut grid = aligned(&["block", "saves GiB", "freed it is", ""], 1..2);
     for block in &pricer.blocks {
         let freed = if block.freed == Form::Merged { "merged" } else { "linear" };
@@ -108,8 +114,9 @@ fn describe(pricer: &Pricer<'_>, preset: Preset) -> Result<()> {
     }
     let before = pricer.before.bytes;
     say!(
-        "{}: unpruned {:.3} GiB online, {:.3} GiB total\n{grid}",
+        "{}, {} a ReLU behind each freed block: unpruned {:.3} GiB online, {:.3} GiB total\n{grid}",
         preset.name(),
+        if activation { "with" } else { "without" },
         gib(before.online),
         gib(before.offline + before.online)
     );

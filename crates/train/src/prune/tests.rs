@@ -1,8 +1,9 @@
-//! The search finds what a problem was made for.
+//! The searches find what a problem was made for.
 
-use copriv_train::data::{Augment, Dataset, Images, PixelScale};
-use copriv_train::net::{Array, Bias, Block, BlockState, Conv, Graph, Node, Op, Weights};
-use copriv_train::{Checkpoint, PruneConfig, Recipe, Silent, Stage, prune};
+use super::*;
+use crate::data::{Augment, Images, PixelScale};
+use crate::fit::Silent;
+use crate::net::{Array, Bias, BlockState, Conv, Node, Op, Weights};
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -86,29 +87,87 @@ fn network(seed: u64) -> Checkpoint {
     }
 }
 
+fn data(start: &Checkpoint, seed: u64) -> Dataset {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    Dataset {
+        name: "made".into(),
+        classes: start.classes.clone(),
+        pixels: start.pixels,
+        train: images(64, &mut rng),
+        validation: images(8, &mut rng),
+        test: images(8, &mut rng),
+    }
+}
+
+fn config(seed: u64) -> PruneConfig {
+    let recipe = Recipe { batch: 8, augment: Augment::NONE, warmup: 0.0, ..Recipe::default() };
+    PruneConfig {
+        budget: 0.5,
+        activation: false,
+        search: Recipe { epochs: 3, rate: 0.02, ..recipe.clone() },
+        finetune: Recipe { epochs: 1, rate: 0.01, ..recipe },
+        seed,
+        ..PruneConfig::default()
+    }
+}
+
 #[test]
 fn a_vital_block_is_kept_and_a_useless_one_goes_within_three_epochs_for_every_seed() {
     for seed in 0..10 {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let start = network(seed);
-        let data = Dataset {
-            name: "made".into(),
-            classes: start.classes.clone(),
-            pixels: start.pixels,
-            train: images(64, &mut rng),
-            validation: images(8, &mut rng),
-            test: images(8, &mut rng),
-        };
-        let recipe = Recipe { batch: 8, augment: Augment::NONE, warmup: 0.0, ..Recipe::default() };
-        let config = PruneConfig {
-            budget: 0.5,
-            search: Recipe { epochs: 3, rate: 0.02, ..recipe.clone() },
-            finetune: Recipe { epochs: 1, rate: 0.01, ..recipe },
-            seed,
-            ..PruneConfig::default()
-        };
-        let pruned = prune(&config, &start, &data, [1.0, 1.0].as_slice().into(), &mut Silent).unwrap();
+        let data = data(&start, seed);
+        let pruned = prune(&config(seed), &start, &data, [1.0, 1.0].as_slice().into(), &mut Silent).unwrap();
         let kept: Vec<bool> = pruned.blocks.iter().map(|b| b.keep).collect();
         assert_eq!(kept, [true, false], "seed {seed}: {:?}", pruned.blocks);
+    }
+}
+
+/// The vital block's gate starts at 0 and closed, the other's at 1 and open.
+#[test]
+fn gates_that_start_on_the_wrong_side_come_back_within_three_epochs_for_every_seed() {
+    for seed in 0..10 {
+        let start = network(seed);
+        let data = data(&start, seed);
+        let config = PruneConfig { gate_rate: 0.1, ..config(seed) };
+        let gates = GateSearch::new(&[1.0, 1.0].as_slice().into(), 24, &config);
+        let mut search = Search::Gates(gates.standing_at(&[0.0, 1.0], &[false, true]));
+        let job = Job {
+            label: "search",
+            start: &start,
+            teacher: Some((&start, config.distill)),
+            scales: None,
+            search: Some(&mut search),
+            recipe: &config.search,
+            device: config.device,
+            keep_best: false,
+            seed,
+        };
+        fit(job, &data, &mut Silent).unwrap();
+        let Search::Gates(mut gates) = search else { panic!("the search has become another") };
+        gates.settle(None).unwrap();
+        assert_eq!(gates.open(), [true, false], "seed {seed}: {:?}", gates.alpha());
+    }
+}
+
+/// Of 34 positions the useless block has two; SENet sees that its rectifiers change nothing, SNL that the
+/// loss does not care.
+#[test]
+fn channels_and_positions_that_change_nothing_lose_their_rectifiers() {
+    for pixels in [true, false] {
+        let start = network(3);
+        let data = data(&start, 3);
+        let config = PruneConfig { pixels, budget: 16.0 / 34.0, gate_rate: 0.1, ..config(3) };
+        let (searched, ranking) = snl(&config, &start, &data, &mut Silent).unwrap();
+        assert_eq!(searched.graph, start.graph);
+        let masks = ranking.masks(config.budget);
+        assert_eq!(masks["useless.relu"].count(true), 0, "{masks:?}");
+        assert!(masks["vital.relu"].count(true) >= 8, "{masks:?}");
+        let pruned = prune_by_masks(&config, &start, &searched, &data, &masks, &mut Silent).unwrap();
+        assert_eq!(pruned.graph.relu_count().unwrap(), masks["vital.relu"].count(true));
+        assert_eq!(pruned.kept_blocks(), [true, false]);
+
+        let masks = senet(&config, &start, &data).unwrap().masks(18.0 / 34.0);
+        assert!(masks.values().map(|m| m.count(true)).sum::<usize>() <= 18);
+        assert!(masks["vital.relu"].count(true) >= 14, "{masks:?}");
     }
 }
