@@ -1,7 +1,7 @@
 #!/bin/sh
 # Quantisation on the embedded data, mbv2-tiny, three seeds.
 #
-#   sh experiments/bits/run.sh [OUT]        # COPRIV=target/release/copriv
+#   sh experiments/bits/run.sh [OUT]        # COPRIV=target/release/copriv SEEDS="1 2 3" LIMITS="3 4"
 #
 # 1. Hessian-guided against uniform and MACs-guided widths under the planned bytes of uniform W3 and W4, without
 #    and with quantisation-aware training.
@@ -22,11 +22,11 @@ for seed in ${SEEDS:-1 2 3}; do
     [ -e "$float/done" ] || { "$copriv" train --arch mbv2-tiny --seed "$seed" --out "$float"; touch "$float/done"; }
     start=$float/best.safetensors
     bits() {
-        made "$out/$1" || "$copriv" bits "$start" --seed "$seed" --probes 40 --images 256 --ot softspoken8 \
+        made "$out/$1" || "$copriv" bits "$start" --seed "$seed" --probes 20 --images 128 --ot softspoken8 \
             --comm-limit "$2" --method "$3" --out "$out/$1.toml" --json "$out/$1.json" > "$out/$1.txt"
     }
     bits "all-$seed" 1000GB hessian
-    for width in 3 4; do
+    for width in ${LIMITS:-3 4}; do
         # The second layer never has the outer layers' fixed width. A byte of slack: a limit is compared before
         # rounding.
         limit=$(field "$out/all-$seed.json" \

@@ -21,7 +21,10 @@ const ROUNDING: f64 = 1e-12;
 /// Index of the chosen option of every group, so that the costs add up to at most `budget` and the
 /// losses to as little as possible; `None` if even the cheapest options cost more.
 pub fn solve(groups: &[Vec<Item>], budget: i64) -> Option<Vec<usize>> {
-    let groups: Vec<Group> = groups.iter().map(|items| Group::new(items)).collect::<Option<_>>()?;
+    let mut groups: Vec<Group> =
+        groups.iter().enumerate().map(|(i, items)| Group::new(i, items)).collect::<Option<_>>()?;
+    // Those that matter most first: what is left is then small, and greedy on it nearly exact.
+    groups.sort_by(|a, b| b.reach().total_cmp(&a.reach()));
     let cheapest: i64 = groups.iter().map(|g| g.options[0].item.cost).sum();
     let room = budget.checked_sub(cheapest).filter(|room| *room >= 0)?;
     let bounds: Vec<Bound> = (0..=groups.len()).map(|from| Bound::new(&groups[from..])).collect();
@@ -53,12 +56,11 @@ pub fn solve(groups: &[Vec<Item>], budget: i64) -> Option<Vec<usize>> {
         levels.push(next);
     }
     let mut at = levels.last()?.iter().enumerate().min_by(|a, b| a.1.loss.total_cmp(&b.1.loss))?.0;
-    let mut chosen = Vec::with_capacity(groups.len());
+    let mut chosen = vec![0; groups.len()];
     for (level, group) in levels[1..].iter().zip(&groups).rev() {
-        chosen.push(group.options[level[at].option].index);
+        chosen[group.index] = group.options[level[at].option].index;
         at = level[at].parent;
     }
-    chosen.reverse();
     Some(chosen)
 }
 
@@ -74,6 +76,8 @@ struct State {
 
 /// Options that no other option beats in both cost and loss: the dearer, the less loss.
 struct Group {
+    /// Among the groups given.
+    index: usize,
     options: Vec<Candidate>,
 }
 
@@ -84,7 +88,7 @@ struct Candidate {
 }
 
 impl Group {
-    fn new(items: &[Item]) -> Option<Self> {
+    fn new(index: usize, items: &[Item]) -> Option<Self> {
         let mut options: Vec<Candidate> =
             items.iter().enumerate().map(|(index, &item)| Candidate { item, index }).collect();
         options.sort_by(|a, b| a.item.cost.cmp(&b.item.cost).then(a.item.loss.total_cmp(&b.item.loss)));
@@ -94,7 +98,13 @@ impl Group {
             best = best.min(o.item.loss);
             kept
         });
-        (!options.is_empty()).then_some(Self { options })
+        (!options.is_empty()).then_some(Self { index, options })
+    }
+
+    /// What the choice decides on.
+    fn reach(&self) -> f64 {
+        let [first, .., last] = &self.options[..] else { return 0.0 };
+        first.item.loss - last.item.loss
     }
 
     /// Largest magnitude of a loss.
