@@ -307,6 +307,9 @@ pub struct Bits {
     /// Width of the activations that have none of their own, 2 to 8
     #[arg(long)]
     pub act_bits: Option<u32>,
+    /// Device for the curvature; `copriv devices` lists what works
+    #[arg(long, default_value_t)]
+    pub device: Processor,
     /// Seed of the probes
     #[arg(long, default_value_t = 1)]
     pub seed: u64,

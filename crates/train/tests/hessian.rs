@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use burn::tensor::Device;
 use copriv_train::data::{Images, PixelScale};
 use copriv_train::hessian::{Direction, Of, TraceConfig, product, traces};
 use copriv_train::net::{Array, Bias, Conv, Graph, Node, NodeId, Op, PositionMap, Subsample, Weights};
@@ -335,8 +336,16 @@ fn products_are_second_differences(graph: Graph) {
         let v = direction(&sizes, &mut rng);
         let moves: Moves = v.iter().map(|(&id, v)| (id, wide(v))).collect();
         let shape = [images.len(), 1, 6, 6];
-        let hv =
-            product(graph, &checkpoint.weights, (inputs.clone(), shape), &images.labels, of, &v).unwrap();
+        let hv = product(
+            &Device::flex(),
+            graph,
+            &checkpoint.weights,
+            (inputs.clone(), shape),
+            &images.labels,
+            of,
+            &v,
+        )
+        .unwrap();
         assert_eq!(hv.keys().collect::<Vec<_>>(), sizes.keys().collect::<Vec<_>>());
         let (mut error, mut norm) = (0.0, 0.0);
         for (&id, hv) in &hv {

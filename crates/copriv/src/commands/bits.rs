@@ -94,8 +94,13 @@ pub fn run(args: &cli::Bits) -> Result<()> {
     let mut base = export.quant.clone();
     base.act_bits = args.act_bits.unwrap_or(base.act_bits);
 
-    let config =
-        TraceConfig { probes: args.probes, images: args.images, seed: args.seed, ..TraceConfig::default() };
+    let config = TraceConfig {
+        probes: args.probes,
+        images: args.images,
+        device: args.device,
+        seed: args.seed,
+        ..TraceConfig::default()
+    };
     let measure = |of, label| {
         let bar = Bar::new(label, config.probes as u64);
         let found = traces(&merged, &dataset.train, of, &config, || bar.advance(1));

@@ -36,11 +36,12 @@ struct Dual {
 
 /// `H v` for the sum over a batch of the cross entropy, where `H` is the Hessian in whatever
 /// `direction` names; norms must be folded. `inputs` are `[n, channels, height, width]`, `labels`
-/// the `n` classes.
+/// the `n` classes; the work is done on `device`.
 ///
 /// # Errors
 /// Weights that do not fit the graph, or a norm.
 pub fn product(
+    device: &Device,
     graph: &Graph,
     weights: &Weights,
     (inputs, shape): (Vec<f32>, [usize; 4]),
@@ -52,7 +53,7 @@ pub fn product(
     if let Some(node) = graph.nodes.iter().find(|n| matches!(&n.op, Op::Conv(conv) if conv.norm)) {
         return Err(TrainError::graph(&node.name, "its norm must be folded before differentiation"));
     }
-    let device = Device::flex().autodiff();
+    let device = device.clone().autodiff();
     let mut pass = Pass { graph, weights, of, direction, device, leaves: BTreeMap::new() };
     let slope = pass.slope(Tensor::from_data(TensorData::new(inputs, shape), &pass.device), labels);
     let gradients = slope.backward();

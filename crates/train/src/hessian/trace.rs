@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use burn::tensor::Device;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
@@ -11,6 +12,7 @@ use super::tangent::{Direction, Of, product};
 use crate::TrainError;
 use crate::checkpoint::{Checkpoint, Stage};
 use crate::data::{Augment, Images, gather};
+use crate::device::Processor;
 use crate::net::{Graph, NodeId, Op, Weights};
 use crate::quant::requantised;
 use crate::rewrite::fold_norms;
@@ -30,13 +32,15 @@ pub struct TraceConfig {
     pub tolerance: f64,
     /// Training images that the loss is the mean of: an even sample.
     pub images: usize,
+    /// Where to differentiate.
+    pub device: Processor,
     /// Seed of the probes.
     pub seed: u64,
 }
 
 impl Default for TraceConfig {
     fn default() -> Self {
-        Self { probes: 100, tolerance: 1e-3, images: 512, seed: 0 }
+        Self { probes: 100, tolerance: 1e-3, images: 512, device: Processor::default(), seed: 0 }
     }
 }
 
@@ -120,13 +124,21 @@ pub fn traces(
         let reason = format!("takes images of {:?}, these are {shape:?}", graph.input_shape());
         return Err(TrainError::graph(&graph.arch, reason));
     }
+    let device = config.device.open()?;
     let images = images.sample(config.images);
     let sites = sites(&graph, &weights, of)?;
     let mut running = vec![Running::default(); sites.len()];
     let mut probes = 0;
     for probe in 0..config.probes {
-        let samples =
-            quadratic_forms(&graph, &weights, &images, checkpoint, of, &sites, (config.seed, probe))?;
+        let samples = quadratic_forms(
+            &device,
+            (&graph, &weights),
+            &images,
+            checkpoint,
+            of,
+            &sites,
+            (config.seed, probe),
+        )?;
         let moved = running.iter_mut().zip(samples).map(|(r, s)| r.push(s)).fold(0.0, f64::max);
         probes = probe + 1;
         probed();
@@ -162,8 +174,8 @@ fn sites(graph: &Graph, weights: &Weights, of: Of) -> Result<Vec<(NodeId, usize)
 
 /// `v_i^T (H v)_i` of every site for one probe, batch by batch.
 fn quadratic_forms(
-    graph: &Graph,
-    weights: &Weights,
+    device: &Device,
+    (graph, weights): (&Graph, &Weights),
     images: &Images,
     checkpoint: &Checkpoint,
     of: Of,
@@ -193,7 +205,8 @@ fn quadratic_forms(
             };
             let batch = gather(images, chunk, checkpoint.pixels, Augment::NONE, 0)?;
             let labels: Vec<u16> = chunk.iter().map(|&i| images.labels[i]).collect();
-            let product = product(graph, weights, (batch.inputs, batch.shape), &labels, of, direction)?;
+            let product =
+                product(device, graph, weights, (batch.inputs, batch.shape), &labels, of, direction)?;
             let dot = |(id, hv): (NodeId, Vec<f32>)| {
                 let sum = hv.iter().zip(&direction[&id]).map(|(&a, &b)| f64::from(a * b)).sum();
                 (id, sum)

@@ -6,9 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::spec::{
-    ActScale, LayerScale, QuantConfig, QuantSpec, WeightWidth, accumulator_scale, requantised,
-};
+use super::spec::{ActScale, LayerScale, QuantConfig, QuantSpec, accumulator_scale, requantised};
+use super::width::WeightWidth;
 use crate::TrainError;
 use crate::data::{Augment, Images, PixelScale, gather};
 use crate::net::{Array, Graph, Network, NodeId, Op, Pass, Weights};

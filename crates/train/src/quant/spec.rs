@@ -1,11 +1,10 @@
 //! What is rounded where, and to which power-of-two scale.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::width::WeightWidth;
 use crate::TrainError;
 use crate::data::PixelScale;
 use crate::net::{Graph, NodeId, Op};
@@ -36,86 +35,6 @@ pub struct QuantConfig {
 
 /// Width of the weights of the first and last layer.
 const OUTER_BITS: WeightWidth = WeightWidth::Bits(8);
-
-/// Values that a layer's weights may have: `-1, 0, 1`, or two's complement of 2 to 8 bits. In files a
-/// number, or "ternary".
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "Written", into = "Written")]
-pub enum WeightWidth {
-    /// `-1, 0, 1`.
-    Ternary,
-    /// So many bits.
-    Bits(u32),
-}
-
-/// How a [`WeightWidth`] is written.
-#[derive(Serialize, Deserialize)]
-#[serde(untagged)]
-enum Written {
-    Bits(u32),
-    Word(String),
-}
-
-const TERNARY: &str = "ternary";
-
-impl WeightWidth {
-    /// Bits of the two's complement numbers that hold them.
-    pub fn bits(self) -> u32 {
-        match self {
-            Self::Ternary => 2,
-            Self::Bits(bits) => bits,
-        }
-    }
-}
-
-impl From<u32> for WeightWidth {
-    fn from(bits: u32) -> Self {
-        Self::Bits(bits)
-    }
-}
-
-impl FromStr for WeightWidth {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            TERNARY => Ok(Self::Ternary),
-            number => number
-                .parse()
-                .map(Self::Bits)
-                .map_err(|_| format!("{number} is no width: 2 to 8, or {TERNARY}")),
-        }
-    }
-}
-
-impl fmt::Display for WeightWidth {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Ternary => f.write_str(TERNARY),
-            Self::Bits(bits) => bits.fmt(f),
-        }
-    }
-}
-
-impl TryFrom<Written> for WeightWidth {
-    type Error = String;
-
-    fn try_from(written: Written) -> Result<Self, String> {
-        match written {
-            Written::Bits(bits) => Ok(Self::Bits(bits)),
-            Written::Word(word) => word.parse(),
-        }
-    }
-}
-
-impl From<WeightWidth> for Written {
-    fn from(width: WeightWidth) -> Self {
-        match width {
-            WeightWidth::Ternary => Self::Word(TERNARY.to_owned()),
-            WeightWidth::Bits(bits) => Self::Bits(bits),
-        }
-    }
-}
 
 impl Default for QuantConfig {
     fn default() -> Self {
