@@ -1,14 +1,15 @@
 #!/bin/sh
 # Quantisation on the embedded data, mbv2-tiny, three seeds.
 #
-#   sh experiments/bits/run.sh [OUT]        # COPRIV=target/release/copriv SEEDS="1 2 3" LIMITS="3 4"
+#   sh experiments/bits/run.sh [OUT]        # COPRIV=target/release/copriv
 #
 # 1. Hessian-guided against uniform and MACs-guided widths under the planned bytes of uniform W3 and W4, without
 #    and with quantisation-aware training.
 # 2. W4A6 with a residual stream of 8 bits, by the progressive recipe.
 # 3. W2 and W3 mixed (the half of the layers that loses most by W2 has W3), A6, likewise; and ternary.
 #
-# Whatever lies in OUT is not made again. Writes experiments/bits/results.csv and results.json (percent of the
+# Whatever lies in OUT is not made again, so it can be done in slices: SEEDS, LIMITS, METHODS, EPOCHS and RECIPES
+# choose a part. Writes experiments/bits/results.csv and results.json (percent of the
 # 1,000 test images; `planned` are bytes an inference before training) and accuracy.svg.
 set -eu
 copriv=${COPRIV:-target/release/copriv}
@@ -31,10 +32,10 @@ for seed in ${SEEDS:-1 2 3}; do
         # rounding.
         limit=$(field "$out/all-$seed.json" \
             "1 + next(p['planned'] for p in d['front'] if p['method'] == 'uniform' and p['weights'][1] == $width)")
-        for method in uniform macs hessian; do
+        for method in ${METHODS:-uniform macs hessian}; do
             name=w$width-$method-$seed
             bits "$name" "$limit" $method
-            for epochs in 0 2; do
+            for epochs in ${EPOCHS:-0 2}; do
                 made "$out/export-$name-$epochs" || "$copriv" export "$start" --bits "$out/$name.toml" --seed "$seed" \
                     --epochs $epochs --out "$out/model-$name-$epochs" --json "$out/export-$name-$epochs.json" > /dev/null
             done
@@ -45,8 +46,12 @@ for seed in ${SEEDS:-1 2 3}; do
         made "$out/export-$1-$seed" || "$copriv" quantize "$start" --recipe "$here/../../recipes/quantise/progressive.toml" \
             --seed "$seed" --out "$out/model-$1-$seed" --json "$out/export-$1-$seed.json" $2 > /dev/null
     }
-    recipe w4a6 "--weight-bits 4 --act-bits 6 --residual-bits 8"
-    recipe mixed "--bits $out/mixed-$seed.toml"
-    recipe ternary "--weight-bits ternary --act-bits 6 --residual-bits 8"
+    for name in ${RECIPES-w4a6 mixed ternary}; do
+        case $name in
+            w4a6) recipe w4a6 "--weight-bits 4 --act-bits 6 --residual-bits 8" ;;
+            mixed) recipe mixed "--bits $out/mixed-$seed.toml" ;;
+            ternary) recipe ternary "--weight-bits ternary --act-bits 6 --residual-bits 8" ;;
+        esac
+    done
 done
 python3 "$here/collect.py" "$out" "$here"
