@@ -9,6 +9,7 @@ use copriv_infer2pc::{Channel, Client, Error, Server, Terms};
 use copriv_model::{
     Bias, ConvSpec, GraphBuilder, LayerWeights, LinearSpec, Model, TensorType, Weights, file,
 };
+use copriv_plan::Preset;
 
 /// conv, relu, requantisation, logits: every kind of message.
 fn model() -> Model {
@@ -73,6 +74,10 @@ fn relay(mut from: TcpStream, mut to: TcpStream, tamper: Tamper) {
 
 /// One inference through the man in the middle; `(server, client)`.
 fn through(up: Tamper, down: Tamper) -> (Result<(), Error>, Result<Vec<i64>, Error>) {
+    under(Terms::default(), up, down)
+}
+
+fn under(terms: Terms, up: Tamper, down: Tamper) -> (Result<(), Error>, Result<Vec<i64>, Error>) {
     let front = TcpListener::bind("127.0.0.1:0").unwrap();
     let back = TcpListener::bind("127.0.0.1:0").unwrap();
     let (to_front, to_back) = (front.local_addr().unwrap(), back.local_addr().unwrap());
@@ -94,8 +99,8 @@ fn through(up: Tamper, down: Tamper) -> (Result<(), Error>, Result<Vec<i64>, Err
             relay(server2, client2, down);
         });
         let client = (|| {
-            let mut client =
-                Client::connect(channel(TcpStream::connect(to_front).unwrap()), Terms::default(), 1, None)?;
+            let channel = channel(TcpStream::connect(to_front).unwrap());
+            let mut client = Client::connect(channel, terms, 1, None)?;
             let input = vec![3; 16];
             let material = client.offline()?;
             client.online(material, &input)
@@ -134,6 +139,21 @@ fn a_flipped_byte_never_panics() {
             assert!(server.is_err() || client.is_err(), "upstream byte {at}");
         }
         let _ = through(Tamper::None, Tamper::Flip(at));
+    }
+}
+
+/// SiRNN's operators, and its products of narrow shares.
+#[test]
+fn a_flipped_byte_never_panics_in_the_literatures_protocols() {
+    let terms = Terms { preset: Preset::Sirnn, ..Terms::default() };
+    let (server, client) = under(terms, Tamper::None, Tamper::None);
+    server.unwrap();
+    assert_eq!(client.unwrap(), copriv_model::execute::run(&model(), &[3; 16]).unwrap().output());
+    for at in (5000..60_000).step_by(4999) {
+        let _ = under(terms, Tamper::Flip(at), Tamper::None);
+        let _ = under(terms, Tamper::None, Tamper::Flip(at));
+        let (server, client) = under(terms, Tamper::Cut(at), Tamper::None);
+        assert_eq!(server.is_err(), client.is_err(), "upstream cut at {at}");
     }
 }
 

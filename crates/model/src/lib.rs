@@ -1,6 +1,6 @@
 //! The integer model: what `copriv-train` exports and `copriv-infer2pc` evaluates.
 //!
-//! * [`Graph`] is public: operators, shapes, bit-widths, scales ([`file`]: `model.json`).
+//! * [`Graph`] is public: operators, shapes, bit-widths, scales ([`mod@file`]: `model.json`).
 //! * [`Weights`] belong to the server alone (`weights.safetensors`).
 //! * [`execute`] is the plaintext integer executor. It *defines* the semantics: private
 //!   evaluation equals it bit for bit.
