@@ -74,7 +74,8 @@ impl Recipes {
         let mut recipes = Self {
             train: TrainConfig { seed, ..TrainConfig::default() },
             prune: prune::Settings {
-                prune: PruneConfig { seed, ..PruneConfig::default() },
+                // README's figures are of freed blocks without a ReLU behind them.
+                prune: PruneConfig { seed, activation: false, ..PruneConfig::default() },
                 ..prune::Settings::default()
             },
             export: ExportConfig { seed, ..ExportConfig::default() },
