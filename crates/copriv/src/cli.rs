@@ -13,7 +13,7 @@ use copriv_train::weights::{self, Normalisation};
 use copriv_train::{Checkpoint, Dataset, Merge, Processor, TrainError};
 
 pub use prune::{Compare, MaskBy, Prune, PruneMethod};
-pub use terms::{ChoiceArgs, PresetArg, TermsArgs, TileWidths};
+pub use terms::{ChoiceArgs, MemoryArgs, PresetArg, TermsArgs, TileWidths};
 
 /// Train a classifier that is cheap under secure two-party computation, and deploy it that way.
 #[derive(Debug, Parser)]
@@ -418,6 +418,8 @@ pub struct PrivateEval {
     pub images: u32,
     #[command(flatten)]
     pub terms: TermsArgs,
+    #[command(flatten)]
+    pub memory: MemoryArgs,
     /// Widths of Winograd's tile positions
     #[arg(long, value_enum, default_value_t)]
     pub tile_widths: TileWidths,
@@ -484,6 +486,8 @@ pub struct Plan {
     /// weights for an architecture), and compare outputs, bytes and rounds
     #[arg(long, value_name = "N")]
     pub run: Option<u32>,
+    #[command(flatten)]
+    pub memory: MemoryArgs,
     /// Also draw the bytes of every layer into this folder, one SVG a preset
     #[arg(long, value_name = "FOLDER")]
     pub svg: Option<PathBuf>,
@@ -512,6 +516,8 @@ pub struct Serve {
     /// Folder in which set-ups are kept, so that a client sets up once
     #[arg(long, value_name = "FOLDER")]
     pub state: Option<PathBuf>,
+    #[command(flatten)]
+    pub memory: MemoryArgs,
 }
 
 #[derive(Args, Debug)]
@@ -528,6 +534,8 @@ pub struct Query {
     pub images: u32,
     #[command(flatten)]
     pub terms: TermsArgs,
+    #[command(flatten)]
+    pub memory: MemoryArgs,
     /// Folder in which the set-up is kept for later queries to this server
     #[arg(long, value_name = "FOLDER")]
     pub state: Option<PathBuf>,

@@ -13,7 +13,7 @@ use copriv_plan::Choice;
 use copriv_train::data::Images;
 use serde::{Deserialize, Serialize};
 
-use crate::cli::{TermsArgs, TileWidths};
+use crate::cli::{MemoryArgs, TermsArgs, TileWidths};
 use crate::progress::Bar;
 
 /// What `copriv query --json -` prints: a line an image, then one for the session.
@@ -56,20 +56,30 @@ pub struct Source<'a> {
     pub data_dir: &'a Path,
 }
 
+/// What is asked of both processes.
+#[derive(Clone, Copy, Default)]
+pub struct Settings {
+    /// Widths of Winograd's tile positions.
+    pub tile_widths: TileWidths,
+    /// What the client asks for.
+    pub terms: TermsArgs,
+    /// What either may hold.
+    pub memory: MemoryArgs,
+}
+
 /// Evaluates the first `images` of an even sample of the test split.
 pub fn evaluate(
     folder: &Path,
-    tile_widths: TileWidths,
+    settings: Settings,
     source: &Source,
     images: &Images,
-    terms: TermsArgs,
     label: &str,
 ) -> Result<Evaluation> {
-    let model = tile_widths.apply(file::load(folder)?)?;
+    let model = settings.tile_widths.apply(file::load(folder)?)?;
     // Images that do not fit are said here, before two processes fail over them.
     model.graph.quantise_image(&images.interleaved(0)?, images.side, images.side)?;
-    let server = ServerProcess::start(folder, tile_widths)?;
-    let mut client = query(&server.address, source, images.len(), terms)?;
+    let server = ServerProcess::start(folder, settings)?;
+    let mut client = query(&server.address, source, images.len(), settings)?;
     let bar = Bar::new(label, images.len() as u64);
     let mut outputs = Vec::new();
     let mut report = None;
@@ -90,7 +100,7 @@ pub fn evaluate(
     server.finish()?;
     let report = report.context("the client process ended early")?;
     ensure!(outputs.len() == images.len(), "{} results for {} images", outputs.len(), images.len());
-    compare(&model, images, terms.into(), &outputs, report)
+    compare(&model, images, settings.terms.into(), &outputs, report)
 }
 
 fn compare(
@@ -165,11 +175,12 @@ struct ServerProcess {
 }
 
 impl ServerProcess {
-    fn start(folder: &Path, tile_widths: TileWidths) -> Result<Self> {
+    fn start(folder: &Path, settings: Settings) -> Result<Self> {
         let mut child = this_program()?
             .arg("serve")
             .arg(folder)
-            .args(["--listen", "127.0.0.1:0", "--once", "--tile-widths", &tile_widths.name()])
+            .args(["--listen", "127.0.0.1:0", "--once", "--tile-widths", &settings.tile_widths.name()])
+            .args(settings.memory.to_args())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
@@ -190,12 +201,13 @@ impl ServerProcess {
     }
 }
 
-fn query(address: &str, source: &Source, images: usize, terms: TermsArgs) -> Result<Process> {
+fn query(address: &str, source: &Source, images: usize, settings: Settings) -> Result<Process> {
     let child = this_program()?
         .args(["query", "--connect", address, "--dataset", source.dataset, "--data-dir"])
         .arg(source.data_dir)
         .args(["--images", &images.to_string(), "--json", "-"])
-        .args(terms.to_args())
+        .args(settings.terms.to_args())
+        .args(settings.memory.to_args())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()

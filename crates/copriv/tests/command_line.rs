@@ -112,7 +112,7 @@ fn private_eval_equals_the_executor_and_the_plan() {
         let (json, html) = (json.to_str().unwrap(), html.to_str().unwrap());
         let args = ["private-eval", model, "--images", "3", "--reveal", reveal, "--tile-widths", widths]
             .into_iter()
-            .chain(["--json", json, "--html", html])
+            .chain(["--json", json, "--html", html, "--memory", "200M"])
             .collect::<Vec<_>>();
         let (code, stdout, stderr) = run(&args);
         assert_eq!(code, 0, "{stderr}");
@@ -207,6 +207,19 @@ fn missing_and_damaged_models_are_named() {
     std::fs::write(&weights, &whole[..whole.len() / 2]).unwrap();
     fails(&["private-eval", model], &["weights.safetensors", "export"]);
     fails(&["plan", "resnet20", "--bits", "W4A6", "--tile-widths", "weights"], &["resnet20", "folder"]);
+}
+
+#[test]
+fn memory_that_is_none_or_too_small_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    save_model(folder.path());
+    let model = folder.path().to_str().unwrap();
+    for bad in ["much", "5X", "-1", "99999999999999999999", "20000000000G"] {
+        fails(&["plan", model, "--run", "1", &format!("--memory={bad}")], &[bad, "512M"]);
+    }
+    let small = ["plan", model, "--run", "1", "--memory", "100K"];
+    fails(&small, &["100 kB is too small", "layer `", "needs"]);
+    fails(&["private-eval", model, "--images", "1", "--memory", "100K"], &["process failed"]);
 }
 
 #[test]

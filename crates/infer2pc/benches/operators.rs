@@ -121,7 +121,7 @@ fn extend(from: u32, to: u32, msb_known: bool) -> Step {
 
 fn measure(results: &mut Results, name: &str, params: &[(&str, u32)], preset: Preset, work: &Work) {
     let choice = choice(preset);
-    let ots = costs(work, choice).ots;
+    let ots = costs(work, choice).ots();
     let online = run(work, choice) as f64 / N as f64;
     // Ferret's iterations outlast an operator: its price in the long run.
     let ots = (ots.server_sends + ots.client_sends) as f64 / N as f64;
@@ -170,7 +170,7 @@ fn run(work: &Work, choice: Choice) -> u64 {
     let one = |role: Role, channel: Channel| {
         let mut rng = StdRng::seed_from_u64(role as u64);
         let mut party = connect(role, channel, choice);
-        let mut stock = party.stock(costs(work, choice).ots).expect("an honest peer");
+        let mut stock = party.stock(&costs(work, choice).uses).expect("an honest peer");
         let before = party.channel.traffic();
         let bits: Vec<bool> = (0..N).map(|_| rng.random()).collect();
         let mut values =
@@ -232,7 +232,7 @@ fn million_relus(results: &mut Results) {
         let (mut offline, mut online) = (0.0, 0.0);
         for _ in 0..(1 << 20) / N {
             let start = Instant::now();
-            let mut stock: OtStock = party.stock(relu.ots(choice)).expect("an honest peer");
+            let mut stock: OtStock = party.stock(&relu.cost(choice).uses).expect("an honest peer");
             offline += start.elapsed().as_secs_f64();
             let start = Instant::now();
             run_step(&mut party, &mut stock, &relu, &values).expect("an honest peer");

@@ -3,10 +3,10 @@
 //! OTs are made and used online, the client choosing.
 
 use copriv_model::kernel::mask;
-use copriv_ot::correlation::{Correlation, Transfer};
+use copriv_ot::short::ReceivePads;
 use copriv_ot::triples::BitTriples;
 use copriv_ot::wire::{BitReader, BitWriter, packed_len};
-use copriv_ot::{OtError, kkot};
+use copriv_ot::{OtError, kkot, transfer};
 use copriv_plan::baseline::{Comparison, Lookups, and_lookups, wrap_lookups};
 
 use crate::compare::{EQ, GT, mask_operands, open_products, wrap};
@@ -86,12 +86,11 @@ pub fn select(
         };
         [string(false), string(true)]
     };
-    let kind = Transfer { width: ring };
-    let (send, receive) = (stock.send(n)?, stock.receive(n)?);
-    let flips = party.channel.exchange(&kind.flips(&receive, bits)?, kind.flips_bytes(n) as usize)?;
-    let (message, _) = kind.send(send, &flips, &(0..n).map(offer).collect::<Vec<_>>())?;
-    let message = party.channel.exchange(&message, kind.message_bytes(n) as usize)?;
-    let got = kind.receive(receive, bits, &message)?;
+    let (send, receive) = (stock.send(n, ring)?, stock.receive(n, ring)?);
+    let flips = party.channel.exchange(&receive.flips_for(bits)?, packed_len(n, 1))?;
+    let message = transfer::sender(send, &flips, ring, &(0..n).map(offer).collect::<Vec<_>>())?;
+    let message = party.channel.exchange(&message, transfer::message_bytes(n, ring) as usize)?;
+    let got = transfer::receiver(receive, bits, ring, &message)?;
     Ok(masks.iter().zip(got).map(|(m, g)| m.wrapping_add(g) & mask(ring)).collect())
 }
 

@@ -63,7 +63,7 @@ pub fn wrap(party: &mut Party, stock: &mut OtStock, bits: u32, x: &[u64]) -> Res
 /// Shares of `a & b` for one bit `a` and `k` bits `b`, by triples (Beaver).
 pub(crate) fn and(party: &mut Party, stock: &mut OtStock, k: u32, a: &[u8], b: &[u8]) -> Result<Vec<u8>> {
     let n = a.len();
-    let triple = triples::generate(stock.send(n)?, stock.receive(n)?, k)?;
+    let triple = triples::generate(stock.send(n, k)?, stock.receive(n, k)?, k)?;
     let mut opened = BitWriter::with_capacity(packed_len(n, 1 + k));
     let masked = mask_operands(&triple, k, a.iter().copied(), b, &mut opened);
     let theirs = party.channel.exchange(&opened.finish(), packed_len(n, 1 + k))?;
@@ -127,26 +127,25 @@ fn leaves(
             flips.push(party.channel.recv(packed_len(n, digit.width))?);
         }
         for (digit, flips) in shape.iter().zip(flips) {
-            let rots = stock.send(n * digit.width as usize)?;
             let table = |i: usize, v: usize| {
                 let x = usize::from(digit.of(mine[digit.tree][i]));
                 ((u8::from(x > v) * GT) | (u8::from(x == v) * EQ)) >> digit.first
             };
-            let (message, shares) = one_of_n::sender(rots, digit.width, digit.entry, &flips, table)?;
+            let (message, shares) = stock.offer(n, digit.width, digit.entry)?.send(&flips, table)?;
             party.channel.send(&message)?;
             keep(digit, shares);
         }
     } else {
         let mut waiting = Vec::new();
         for digit in &shape {
-            let rots = stock.receive(n * digit.width as usize)?;
+            let rots = stock.choose(n, digit.width, digit.entry)?;
             let values: Vec<u8> = mine[digit.tree].iter().map(|&y| digit.of(y)).collect();
-            party.channel.send(&one_of_n::flips(&rots, digit.width, &values)?)?;
+            party.channel.send(&rots.flips(&values)?)?;
             waiting.push((digit, rots, values));
         }
         for (digit, rots, values) in waiting {
             let message = party.channel.recv(one_of_n::message_bytes(n, digit.width, digit.entry) as usize)?;
-            keep(digit, one_of_n::receiver(rots, digit.width, digit.entry, &values, &message)?);
+            keep(digit, rots.receive(&values, &message)?);
         }
     }
     Ok(trees)
@@ -169,7 +168,7 @@ fn join(
         let Some(level) = level else { continue };
         let first = u32::from(forest.0[t].finds == Finds::Equal);
         for (pair, &k) in level.ands.iter().enumerate() {
-            let triple = triples::generate(stock.send(n)?, stock.receive(n)?, k)?;
+            let triple = triples::generate(stock.send(n, k)?, stock.receive(n, k)?, k)?;
             let (lo, hi) = (&trees[t][2 * pair], &trees[t][2 * pair + 1]);
             let right: Vec<u8> = lo.iter().map(|v| v >> first).collect();
             let masked = mask_operands(&triple, k, hi.iter().map(|v| v >> 1), &right, &mut opened);

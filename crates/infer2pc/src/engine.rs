@@ -74,7 +74,7 @@ pub fn offline(
                 groups = groups.end..groups.end + product.groups();
                 StepMaterial::Product(linear::offline(party, product, groups.clone(), layer)?)
             }
-            _ => StepMaterial::Ots(party.stock(step.ots(plan.choice))?),
+            _ => StepMaterial::Ots(party.stock(&step.cost(plan.choice).uses)?),
         });
         measured.0.layer_mut(&step.layer).offline += since(before, party);
     }
@@ -101,6 +101,10 @@ pub fn online(
     }
     party.channel.mark_phase();
     let mut values: Vec<Vec<u64>> = Vec::with_capacity(plan.steps.len());
+    let mut last_use: Vec<StepId> = (0..plan.steps.len()).collect();
+    for (id, step) in plan.steps.iter().enumerate() {
+        step.inputs.iter().for_each(|&input| last_use[input] = id);
+    }
     let mut result = None;
     for ((id, step), material) in plan.steps.iter().enumerate().zip(material.steps) {
         let before = traffic(party);
@@ -130,6 +134,9 @@ pub fn online(
         measured.0.layer_mut(&step.layer).online += since(before, party);
         observe(id, &value);
         values.push(value);
+        for &input in step.inputs.iter().filter(|&&input| last_use[input] == id) {
+            values[input] = Vec::new();
+        }
     }
     party.channel.flush()?;
     Ok(result)

@@ -14,6 +14,9 @@ pub enum Error {
     /// Set-up material cannot be kept.
     #[error(transparent)]
     File(#[from] copriv_ot::vole::FileError),
+    /// Correlations that do not fit the memory cannot be kept.
+    #[error("correlations cannot be kept in a temporary file (TMPDIR): {0}")]
+    Spill(std::io::Error),
     /// Our own model is at fault.
     #[error(transparent)]
     Model(#[from] ModelError),

@@ -13,6 +13,7 @@
 //! | [`baseline`] | the same, as CrypTFlow2 and SiRNN have them | SCI |
 //! | [`select`] | clamp, ReLU, max pool, argmax, top-k, look-up tables | CrypTFlow2 |
 //! | [`linear`] | `W * r` | Gilboa; CoPriv; packed VOLE |
+//! | [`memory`] | a bound on what is held | |
 //! | [`engine`] | the steps of a plan, offline and online | |
 //! | [`session`] | handshake, set-up, server and client | |
 //!
@@ -27,14 +28,17 @@ pub mod convert;
 pub mod engine;
 mod error;
 pub mod linear;
+pub mod memory;
 mod party;
 pub mod select;
 pub mod session;
+mod stock;
 pub mod trees;
 
 pub use copriv_ot::{Channel, Role};
 pub use engine::Material;
 pub use error::Error;
-pub use party::{OtStock, Party, extension};
+pub use party::{Party, extension};
 pub use session::{Client, Report, Reveal, Server, Terms};
+pub use stock::OtStock;
 pub use trees::Nursery;

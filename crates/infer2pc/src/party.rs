@@ -1,14 +1,17 @@
-use copriv_ot::correlation::{CorrelatedOt, Correlation};
 use copriv_ot::kkot;
+use copriv_ot::short::{ReceivePads, ShortReceiver, ShortSender};
 use copriv_ot::wire::packed_len;
 use copriv_ot::{Channel, OtExtension, OtFlavour, Role, RotReceiver, RotSender, cot};
 use copriv_plan::Choice;
+use copriv_plan::Plan;
 use copriv_plan::baseline::KEY_OTS;
-use copriv_plan::ot::{Flavour, Ots};
+use copriv_plan::ot::Flavour;
 use rand::RngExt;
 use rand::rngs::StdRng;
 
+use crate::OtStock;
 use crate::error::{Error, Result};
+use crate::memory::Memory;
 use crate::trees::Garden;
 
 /// One party of a connection: its channel, its OT extension, its randomness.
@@ -17,24 +20,18 @@ pub struct Party {
     pub role: Role,
     /// The connection.
     pub channel: Channel,
-    ot: OtExtension,
+    pub(crate) ot: OtExtension,
     choice: Choice,
     pub(crate) rng: StdRng,
     pub(crate) garden: Option<Garden>,
     kkot: Option<Kkot>,
+    pub(crate) memory: Memory,
 }
 
 /// This party's end of the baselines' 1-of-N OTs: the client chooses.
 pub(crate) enum Kkot {
     Sender(kkot::Sender),
     Receiver(kkot::Receiver),
-}
-
-/// Random OTs of one step, consumed from the front.
-#[derive(Debug)]
-pub struct OtStock {
-    send: RotSender,
-    receive: RotReceiver,
 }
 
 impl Party {
@@ -47,7 +44,7 @@ impl Party {
         let mut ot = OtExtension::setup_with(&mut channel, role, flavour, &mut rng)?;
         let kkot =
             if choice.preset.is_baseline() { Some(Kkot::key(role, &mut ot, &mut channel)?) } else { None };
-        Ok(Self { role, channel, ot, choice, rng, garden: None, kkot })
+        Ok(Self { role, channel, ot, choice, rng, garden: None, kkot, memory: Memory::default() })
     }
 
     /// What both parties agreed on.
@@ -60,18 +57,18 @@ impl Party {
         self.role == Role::Server
     }
 
-    /// Makes random OTs with random choices: offline, one exchange.
+    /// Bounds what is held at a time, for the inferences of a plan from now on.
     ///
     /// # Errors
-    /// The peer or the connection failed.
-    pub fn stock(&mut self, ots: Ots) -> Result<OtStock> {
-        let (sends, receives) = match self.role {
-            Role::Server => (ots.server_sends, ots.client_sends),
-            Role::Client => (ots.client_sends, ots.server_sends),
-        };
-        let (sends, receives) = (sends as usize, receives as usize);
-        let (send, receive) = self.ot.extend_random(&mut self.channel, sends, receives)?;
-        Ok(OtStock { send, receive })
+    /// The plan needs more, or there is no temporary file.
+    pub fn limit_memory(&mut self, bytes: u64, plan: &Plan) -> Result<()> {
+        self.memory = Memory::limited(bytes, plan, &mut self.rng)?;
+        Ok(())
+    }
+
+    /// Bytes of correlations that went to a temporary file.
+    pub fn spilled(&self) -> u64 {
+        self.memory.spilled()
     }
 
     /// Random OTs in which the server's choices are chosen: offline, one exchange. The server
@@ -139,23 +136,6 @@ pub fn extension(flavour: Flavour) -> OtFlavour {
     }
 }
 
-impl OtStock {
-    /// The next `n` with this party as sender.
-    pub(crate) fn send(&mut self, n: usize) -> Result<RotSender> {
-        Ok(self.send.take(n)?)
-    }
-
-    /// The next `n` with this party as receiver.
-    pub(crate) fn receive(&mut self, n: usize) -> Result<RotReceiver> {
-        Ok(self.receive.take(n)?)
-    }
-
-    /// Whether all of it is used: a step that leaves OTs behind was mispriced.
-    pub fn is_used_up(&self) -> bool {
-        self.send.is_empty() && self.receive.is_empty()
-    }
-}
-
 /// Correlated OTs with the server as sender: shares of `choice * delta` modulo `2^width`.
 /// The server passes its `deltas`, the client its `choices`.
 pub(crate) fn server_cot(
@@ -164,13 +144,20 @@ pub(crate) fn server_cot(
     width: u32,
     mine: Cot<'_>,
 ) -> Result<Vec<u64>> {
-    let kind = CorrelatedOt { width };
-    Ok(match mine {
-        Cot::Deltas(deltas) => kind.send_over(&mut party.channel, stock.send(deltas.len())?, deltas)?,
-        Cot::Choices(choices) => {
-            kind.receive_over(&mut party.channel, stock.receive(choices.len())?, choices)?
+    match mine {
+        Cot::Deltas(deltas) => {
+            let flips = party.channel.recv(packed_len(deltas.len(), 1))?;
+            let (message, shares) = cot::sender(stock.send(deltas.len(), width)?, &flips, width, deltas)?;
+            party.channel.send(&message)?;
+            Ok(shares)
         }
-    })
+        Cot::Choices(choices) => {
+            let rots = stock.receive(choices.len(), width)?;
+            party.channel.send(&rots.flips_for(choices)?)?;
+            let message = party.channel.recv(packed_len(choices.len(), width))?;
+            Ok(cot::receiver(rots, choices, width, &message)?)
+        }
+    }
 }
 
 /// One party's input to a correlated OT.
@@ -204,14 +191,14 @@ pub(crate) fn cross_cot_with(
     rider: Option<(u32, Cot<'_>)>,
 ) -> Result<(Vec<u64>, Vec<u64>)> {
     let n = deltas.len();
-    let (send, receive) = (stock.send(n)?, stock.receive(n)?);
-    let mut flips = receive.flips(choices);
+    let (send, receive) = (stock.send(n, width)?, stock.receive(n, width)?);
+    let mut flips = receive.flips_for(choices)?;
     // The client's flips, and the server's messages, are followed by the rider's.
     let mut rider = match rider {
-        Some((width, Cot::Deltas(deltas))) => Rider::Sends(width, stock.send(deltas.len())?, deltas),
+        Some((width, Cot::Deltas(deltas))) => Rider::Sends(width, stock.send(deltas.len(), width)?, deltas),
         Some((width, Cot::Choices(choices))) => {
-            let rots = stock.receive(choices.len())?;
-            flips.extend(rots.flips(choices));
+            let rots = stock.receive(choices.len(), width)?;
+            flips.extend(rots.flips_for(choices)?);
             Rider::Receives(width, rots, choices)
         }
         None => Rider::None,
@@ -230,8 +217,8 @@ pub(crate) fn cross_cot_with(
 
 /// A correlated OT that rides on the messages of others.
 enum Rider<'a> {
-    Sends(u32, RotSender, &'a [u64]),
-    Receives(u32, RotReceiver, &'a [bool]),
+    Sends(u32, ShortSender, &'a [u64]),
+    Receives(u32, ShortReceiver, &'a [bool]),
     None,
 }
 

@@ -173,12 +173,13 @@ pub fn look_up(
     Ok(if party.is_server() {
         let flips = party.channel.recv(kind.flips_bytes(x.len()) as usize)?;
         let turned = |i: usize, v: usize| table[((x[i] + v as u64) & mask(bits)) as usize];
-        let (message, shares) = copriv_ot::table::sender(stock.send(rots)?, (bits, ring), &flips, turned)?;
+        let (message, shares) =
+            copriv_ot::table::sender(stock.send_long(rots)?, (bits, ring), &flips, turned)?;
         party.channel.send(&message)?;
         shares
     } else {
         let digits: Vec<u8> = x.iter().map(|v| (v & mask(bits)) as u8).collect();
-        kind.receive_over(&mut party.channel, stock.receive(rots)?, &digits)?
+        kind.receive_over(&mut party.channel, stock.receive_long(rots)?, &digits)?
     })
 }
 

@@ -49,6 +49,8 @@ pub struct Report {
     pub seconds: [f64; 3],
     /// Whether the trees of an earlier session served this one.
     pub reused: bool,
+    /// Bytes of correlations that this party kept in a temporary file for want of memory.
+    pub spilled: u64,
 }
 
 /// The model owner's end.
@@ -118,6 +120,14 @@ impl<'m> Server<'m> {
         }
         core.report.reused = reused;
         Ok(Self { core, model, inferences })
+    }
+
+    /// Bounds what this party holds at a time ([`crate::memory`]).
+    ///
+    /// # Errors
+    /// The model needs more, or there is no temporary file.
+    pub fn limit_memory(&mut self, bytes: u64) -> Result<()> {
+        self.core.party.limit_memory(bytes, &self.core.plan)
     }
 
     /// Serves the inferences that the client announced.
@@ -207,6 +217,14 @@ impl Client {
         &self.core.plan
     }
 
+    /// Bounds what this party holds at a time ([`crate::memory`]).
+    ///
+    /// # Errors
+    /// The model needs more, or there is no temporary file.
+    pub fn limit_memory(&mut self, bytes: u64) -> Result<()> {
+        self.core.party.limit_memory(bytes, &self.core.plan)
+    }
+
     /// Traffic and time so far.
     pub fn report(&self) -> &Report {
         &self.core.report
@@ -280,6 +298,7 @@ impl Core {
         let start = Instant::now();
         let material = engine::offline(&mut self.party, &self.plan, weights, &mut self.measured)?;
         self.report.seconds[1] += seconds(start.elapsed());
+        self.report.spilled = self.party.spilled();
         Ok(material)
     }
 

@@ -307,7 +307,7 @@ fn look_ups_are_exact() {
         let (a, b) = share(&x, bits, 3);
         let cost = cost::look_up(x.len() as u64, bits, ring);
         let run = |p: &mut copriv_infer2pc::Party, mine: &[u64]| {
-            let mut stock = p.stock(cost.ots).unwrap();
+            let mut stock = p.stock(&cost.uses).unwrap();
             let before = p.channel.traffic();
             p.channel.mark_phase();
             let y = select::look_up(p, &mut stock, (bits, ring), &table, mine).unwrap();
@@ -337,7 +337,7 @@ fn comparisons_of_private_integers() {
         };
         let n = x.len() as u64;
         let run = |p: &mut copriv_infer2pc::Party, mine: &[u64]| {
-            let mut stock = p.stock(cost::greater(n, bits, p.choice()).ots).unwrap();
+            let mut stock = p.stock(&cost::greater(n, bits, p.choice()).uses).unwrap();
             let result = compare::greater(p, &mut stock, bits, mine).unwrap();
             p.channel.flush().unwrap();
             result
@@ -358,7 +358,7 @@ fn shares_of_a_comparison_are_balanced() {
     let comparison = copriv_plan::Forest::greater(8, CHOICE);
     let (x, y) = share(&vec![5; n], 8, 1);
     let run = |p: &mut copriv_infer2pc::Party, v: &[u64]| {
-        let mut stock = p.stock(comparison.ots(n as u64)).unwrap();
+        let mut stock = p.stock(&comparison.uses(n as u64)).unwrap();
         let bits = compare::greater(p, &mut stock, 8, v).unwrap();
         p.channel.flush().unwrap();
         bits.iter().filter(|b| **b).count()

@@ -174,16 +174,19 @@ fn correlation_rows(table: &mut Results) {
 
     let digits = vec![5; N / 4];
     let (sender, receiver) = rots();
-    let flips = one_of_n::flips(&receiver, 4, &digits).expect("right lengths");
-    let (mut sender, mut receiver) = (Some(sender), Some(receiver));
+    let random = one_of_n::Receiver::cut(receiver, 4, 2).expect("right lengths");
+    let flips = one_of_n::Receiver::new(4, 2, random).flips(&digits).expect("right lengths");
+    let (mut sender, mut receiver) = (Some(sender), Some(rots().1));
     row("one-of-16", N / 4, "2 bits, sender", &mut || {
         let rots = sender.take().expect("once");
         let table = |i: usize, v: usize| (i ^ v) as u8;
-        message = one_of_n::sender(rots, 4, 2, &flips, table).expect("right lengths").0;
+        let strings = one_of_n::Sender::cut(rots, 4, 2).expect("right lengths");
+        message = one_of_n::Sender::new(4, 2, strings).send(&flips, table).expect("right lengths").0;
     });
     row("one-of-16", N / 4, "2 bits, receiver", &mut || {
         let rots = receiver.take().expect("once");
-        let shares = one_of_n::receiver(rots, 4, 2, &digits, &message);
+        let strings = one_of_n::Receiver::cut(rots, 4, 2).expect("right lengths");
+        let shares = one_of_n::Receiver::new(4, 2, strings).receive(&digits, &message);
         hint::black_box(shares.expect("right lengths"));
     });
 }

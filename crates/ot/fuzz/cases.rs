@@ -59,12 +59,15 @@ pub fn messages(data: &[u8]) {
             right(bytes, result.is_ok());
         }
         3 => {
-            let result = one_of_n::sender(sender, m, l, message, |i, v| (i + v) as u8);
+            let strings = one_of_n::Sender::cut(sender, m, l);
+            let result = strings.map(|s| one_of_n::Sender::new(m, l, s).send(message, |i, v| (i + v) as u8));
+            let result = result.and_then(|sent| sent);
             right(packed_len(n, 1), result.is_ok());
         }
         4 => {
             let digits = vec![0; n.checked_div(m as usize).unwrap_or(0)];
-            let result = one_of_n::receiver(receiver, m, l, &digits, message);
+            let strings = one_of_n::Receiver::cut(receiver, m, l);
+            let result = strings.and_then(|s| one_of_n::Receiver::new(m, l, s).receive(&digits, message));
             if result.is_ok() {
                 let bytes = one_of_n::message_bytes(digits.len(), m, l) as usize;
                 right(bytes, true);
@@ -135,11 +138,13 @@ fn party(mut chan: Channel, role: Role, flavour: OtFlavour) -> Result<(), OtErro
     cot::receiver(receive_first, &choices, 7, &theirs)?;
 
     let digits = [3; N / 2];
-    let flips = one_of_n::flips(&receive, 2, &digits)?;
+    let receive = one_of_n::Receiver::new(2, 3, one_of_n::Receiver::cut(receive, 2, 3)?);
+    let flips = receive.flips(&digits)?;
     let theirs = chan.exchange(&flips, packed_len(N, 1))?;
-    let (message, _) = one_of_n::sender(send, 2, 3, &theirs, |i, v| (i ^ v) as u8)?;
+    let (message, _) = one_of_n::Sender::new(2, 3, one_of_n::Sender::cut(send, 2, 3)?)
+        .send(&theirs, |i, v| (i ^ v) as u8)?;
     let theirs = chan.exchange(&message, message.len())?;
-    one_of_n::receiver(receive, 2, 3, &digits, &theirs)?;
+    receive.receive(&digits, &theirs)?;
     Ok(())
 }
 

@@ -1,23 +1,30 @@
 //! A duplex byte channel that counts what passes.
 //!
 //! Sends never block: a TCP channel hands its bytes to a writer thread through an unbounded
-//! queue, so two parties that both send before they receive cannot deadlock. Small sends are
-//! coalesced and leave before any [`Channel::recv`] or [`Channel::exchange`], on
+//! queue, so two parties that both send before they receive cannot deadlock; only
+//! [`Channel::stream`], for long messages whose receiver is known to read, waits for the queue to
+//! run low. Small sends are coalesced and leave before any [`Channel::recv`] or [`Channel::exchange`], on
 //! [`Channel::flush`], and when the channel is dropped.
 //!
 //! There is no framing: both parties know every length from the protocol state. The counter
 //! therefore counts payload, and payload is all there is.
 
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufReader, Read};
 use std::net::{Shutdown, TcpStream};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::thread::JoinHandle;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::Duration;
+
+mod writer;
+
+use writer::{Backlog, Writer};
 
 pub use crate::traffic::Traffic;
 
 /// Bytes kept back before they go to the writer.
 const COALESCE: usize = 1 << 16;
+/// Bytes that [`Channel::stream`] leaves in the queue.
+pub const BACKLOG: usize = 4 << 20;
 /// Most bytes allocated ahead of what has arrived.
 const READ_STEP: usize = 1 << 20;
 
@@ -87,11 +94,19 @@ impl Channel {
     pub fn pair() -> (Self, Self) {
         let (to_b, from_a) = mpsc::channel();
         let (to_a, from_b) = mpsc::channel();
-        let end = |queue, receiver| {
-            let reader = Reader::Memory { receiver, current: Vec::new(), position: 0, timeout: None };
-            Self::new(Writer::memory(queue), reader)
+        let backlogs = [Arc::<Backlog>::default(), Arc::default()];
+        let end = |queue, out: &Arc<Backlog>, receiver, into: &Arc<Backlog>| {
+            let reader = Reader::Memory(Incoming {
+                receiver,
+                backlog: Arc::clone(into),
+                current: Vec::new(),
+                position: 0,
+                timeout: None,
+            });
+            Self::new(Writer::memory(queue, Arc::clone(out)), reader)
         };
-        (end(to_b, from_b), end(to_a, from_a))
+        let [a, b] = &backlogs;
+        (end(to_b, a, from_b, b), end(to_a, b, from_a, a))
     }
 
     fn new(writer: Writer, reader: Reader) -> Self {
@@ -112,7 +127,7 @@ impl Channel {
                 stream.get_ref().set_read_timeout(timeout)?;
                 stream.get_ref().set_write_timeout(timeout)?;
             }
-            Reader::Memory { timeout: t, .. } => *t = timeout,
+            Reader::Memory(incoming) => incoming.timeout = timeout,
         }
         Ok(())
     }
@@ -124,6 +139,14 @@ impl Channel {
         }
         self.count(Flow::Sending);
         self.guard(|chan| chan.enqueue(bytes))
+    }
+
+    /// As [`Self::send`], but waits until at most [`BACKLOG`] bytes are queued: for the pieces of a long
+    /// message that the peer reads as they come, so that they pass in bounded memory.
+    pub fn stream(&mut self, bytes: &[u8]) -> Result<(), ChannelError> {
+        self.send(bytes)?;
+        self.writer.wait();
+        Ok(())
     }
 
     /// Receives exactly `len` bytes, after flushing what was sent. Memory grows as bytes arrive,
@@ -266,76 +289,51 @@ impl Drop for Channel {
     }
 }
 
-/// The sending half: a queue, and for TCP the thread that empties it.
-#[derive(Debug)]
-struct Writer {
-    queue: Option<Sender<Vec<u8>>>,
-    thread: Option<JoinHandle<io::Result<()>>>,
-}
-
-impl Writer {
-    fn memory(queue: Sender<Vec<u8>>) -> Self {
-        Self { queue: Some(queue), thread: None }
-    }
-
-    fn tcp(mut stream: TcpStream) -> io::Result<Self> {
-        let (queue, receiver) = mpsc::channel::<Vec<u8>>();
-        let thread = std::thread::Builder::new().name("copriv-writer".into()).spawn(move || {
-            for bytes in receiver {
-                stream.write_all(&bytes)?;
-            }
-            // Half-close: the peer still reads what is under way.
-            let _ = stream.shutdown(Shutdown::Write);
-            Ok(())
-        })?;
-        Ok(Self { queue: Some(queue), thread: Some(thread) })
-    }
-
-    fn write(&mut self, bytes: Vec<u8>) -> Result<(), ChannelError> {
-        let queue = self.queue.as_ref().ok_or(ChannelError::Failed)?;
-        if queue.send(bytes).is_ok() {
-            return Ok(());
-        }
-        // The receiving end is gone: the peer (memory) or the writer thread, which knows why.
-        Err(self.close().unwrap_or(ChannelError::PeerClosed))
-    }
-
-    /// Lets the queue run dry, waits for the thread, and gives its error.
-    fn close(&mut self) -> Option<ChannelError> {
-        self.queue = None;
-        let result = self.thread.take()?.join();
-        match result {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(error.into()),
-            Err(_) => Some(ChannelError::Failed),
-        }
-    }
-}
-
 #[derive(Debug)]
 enum Reader {
     Tcp(BufReader<TcpStream>),
-    Memory { receiver: Receiver<Vec<u8>>, current: Vec<u8>, position: usize, timeout: Option<Duration> },
+    Memory(Incoming),
+}
+
+/// The receiving half of an in-memory channel.
+#[derive(Debug)]
+struct Incoming {
+    receiver: Receiver<Vec<u8>>,
+    backlog: Arc<Backlog>,
+    current: Vec<u8>,
+    position: usize,
+    timeout: Option<Duration>,
 }
 
 impl Reader {
-    fn read_exact(&mut self, mut out: &mut [u8]) -> Result<(), ChannelError> {
+    fn read_exact(&mut self, out: &mut [u8]) -> Result<(), ChannelError> {
         match self {
             Self::Tcp(stream) => Ok(stream.read_exact(out)?),
-            Self::Memory { receiver, current, position, timeout } => {
-                while !out.is_empty() {
-                    if *position == current.len() {
-                        *current = next_chunk(receiver, *timeout)?;
-                        *position = 0;
-                    }
-                    let n = out.len().min(current.len() - *position);
-                    out[..n].copy_from_slice(&current[*position..*position + n]);
-                    *position += n;
-                    out = &mut out[n..];
-                }
-                Ok(())
-            }
+            Self::Memory(incoming) => incoming.read_exact(out),
         }
+    }
+}
+
+impl Incoming {
+    fn read_exact(&mut self, mut out: &mut [u8]) -> Result<(), ChannelError> {
+        while !out.is_empty() {
+            if self.position == self.current.len() {
+                self.current = next_chunk(&self.receiver, self.timeout)?;
+                self.position = 0;
+                self.backlog.change(|(queued, _)| *queued -= self.current.len());
+            }
+            let n = out.len().min(self.current.len() - self.position);
+            out[..n].copy_from_slice(&self.current[self.position..self.position + n]);
+            self.position += n;
+            out = &mut out[n..];
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        self.backlog.close();
     }
 }
 

@@ -7,7 +7,7 @@
 //!
 //! Bit triples ([`crate::triples`]) stand apart: they have no roles and no messages.
 
-use crate::wire::{mask, packed_len};
+use crate::wire::{mask, pack_bits, packed_len};
 use crate::{Channel, OtError, RotReceiver, RotSender, cot, one_of_n, table, transfer};
 
 /// Instances of one kind and width, all in one batch.
@@ -334,7 +334,11 @@ impl Correlation for Lookup {
     }
 
     fn flips(&self, rots: &RotReceiver, choices: &[u8]) -> Result<Vec<u8>, OtError> {
-        one_of_n::flips(rots, self.digit_bits, choices)
+        crate::rot::check_count("digits", rots.len(), choices.len() * self.rots())?;
+        let largest = choices.iter().copied().max().unwrap_or(0);
+        crate::error::check_range("digit", u64::from(largest), 0, mask(self.digit_bits))?;
+        let bit = |(k, &random): (usize, &u8)| choices[k / self.rots()] >> (k % self.rots()) & 1 != random;
+        Ok(pack_bits(&rots.choice_bytes().iter().enumerate().map(bit).collect::<Vec<_>>()))
     }
 
     fn send(
@@ -344,11 +348,14 @@ impl Correlation for Lookup {
         offers: &[[u8; 16]],
     ) -> Result<(Vec<u8>, Vec<u8>), OtError> {
         crate::rot::check_count("tables", rots.len(), offers.len() * self.rots())?;
-        one_of_n::sender(rots, self.digit_bits, self.entry_bits, flips, |i, v| offers[i][v])
+        let strings = one_of_n::Sender::cut(rots, self.digit_bits, self.entry_bits)?;
+        let sender = one_of_n::Sender::new(self.digit_bits, self.entry_bits, strings);
+        sender.send(flips, |i, v| offers[i][v])
     }
 
     fn receive(&self, rots: RotReceiver, choices: &[u8], message: &[u8]) -> Result<Vec<u8>, OtError> {
-        one_of_n::receiver(rots, self.digit_bits, self.entry_bits, choices, message)
+        let strings = one_of_n::Receiver::cut(rots, self.digit_bits, self.entry_bits)?;
+        one_of_n::Receiver::new(self.digit_bits, self.entry_bits, strings).receive(choices, message)
     }
 
     fn holds(&self, offer: &[u8; 16], choice: &u8, sent: &u8, got: &u8) -> bool {

@@ -17,7 +17,8 @@
 //! choice; each pad is used once because the random OTs are consumed.
 
 use crate::error::{check_message, check_range};
-use crate::rot::{check_count, low, read_flips, select, spread};
+use crate::rot::{check_count, low, read_flips, spread, swap};
+use crate::short::{ReceivePads, SendPads};
 use crate::wire::{BitReader, BitWriter, mask, packed_len};
 use crate::{OtError, RotReceiver, RotSender};
 
@@ -27,66 +28,75 @@ pub const fn message_bytes(n: usize, l: u32) -> u64 {
 }
 
 /// The sender's side after the receiver's `flips`: its message and its shares.
-pub fn sender(rots: RotSender, flips: &[u8], l: u32, delta: &[u64]) -> Result<(Vec<u8>, Vec<u64>), OtError> {
-    let flips = read_flips(flips, rots.len())?;
-    send(&rots, |k| flips[k], l, delta)
+pub fn sender(
+    rots: impl SendPads,
+    flips: &[u8],
+    l: u32,
+    delta: &[u64],
+) -> Result<(Vec<u8>, Vec<u64>), OtError> {
+    let flips = read_flips(flips, rots.count())?;
+    send(rots, |k| flips[k], l, delta)
 }
 
 /// The sender's side when the receiver's choices were fixed at the extension: no flips.
 pub fn sender_chosen(rots: RotSender, l: u32, delta: &[u64]) -> Result<(Vec<u8>, Vec<u64>), OtError> {
-    send(&rots, |_| 0, l, delta)
+    send(rots, |_| 0, l, delta)
 }
 
 fn send(
-    rots: &RotSender,
+    rots: impl SendPads,
     flip: impl Fn(usize) -> u8,
     l: u32,
     delta: &[u64],
 ) -> Result<(Vec<u8>, Vec<u64>), OtError> {
     check_width(l)?;
-    check_count("deltas", rots.len(), delta.len())?;
+    check_count("deltas", rots.count(), delta.len())?;
     let mut message = BitWriter::with_capacity(packed_len(delta.len(), l));
     let mut shares = Vec::with_capacity(delta.len());
-    rots.for_each(|k, zero, one| {
-        let flip = flip(k);
-        let p0 = low(select(flip, zero, one));
-        let p1 = low(select(flip, one, zero));
+    rots.each(l, |k, zero, one| {
+        let (p0, p1) = swap(flip(k), zero, one);
         message.write(delta[k].wrapping_add(p0).wrapping_sub(p1), l);
         shares.push(p0.wrapping_neg() & mask(l));
-    });
+    })?;
     Ok((message.finish(), shares))
 }
 
 /// The receiver's side: its shares, from the sender's message. The choices are those given to
 /// [`RotReceiver::flips`].
-pub fn receiver(rots: RotReceiver, choices: &[bool], l: u32, message: &[u8]) -> Result<Vec<u64>, OtError> {
-    check_count("choices", rots.len(), choices.len())?;
-    receive(&rots, |k, _| u8::from(choices[k]), l, message)
+pub fn receiver(
+    rots: impl ReceivePads,
+    choices: &[bool],
+    l: u32,
+    message: &[u8],
+) -> Result<Vec<u64>, OtError> {
+    check_count("choices", rots.count(), choices.len())?;
+    receive(rots, |k, _| u8::from(choices[k]), l, message)
 }
 
 /// The receiver's side when its choices were fixed at the extension.
 pub fn receiver_chosen(rots: RotReceiver, l: u32, message: &[u8]) -> Result<Vec<u64>, OtError> {
-    receive(&rots, |_, choice| choice, l, message)
+    receive(rots, |_, choice| choice, l, message)
 }
 
 fn receive(
-    rots: &RotReceiver,
+    rots: impl ReceivePads,
     choice: impl Fn(usize, u8) -> u8,
     l: u32,
     message: &[u8],
 ) -> Result<Vec<u64>, OtError> {
     check_width(l)?;
-    check_message("correlated OT", packed_len(rots.len(), l), message.len())?;
+    let n = rots.count();
+    check_message("correlated OT", packed_len(n, l), message.len())?;
     let mut reader = BitReader::new(message);
-    let mut masked = Vec::with_capacity(rots.len());
-    for _ in 0..rots.len() {
+    let mut masked = Vec::with_capacity(n);
+    for _ in 0..n {
         masked.push(reader.read(l)?);
     }
     reader.finish()?;
-    rots.for_each(|k, random, pad| {
+    rots.each(l, |k, random, pad| {
         let chosen = masked[k] & low(spread(choice(k, random)));
-        masked[k] = low(pad).wrapping_add(chosen) & mask(l);
-    });
+        masked[k] = pad.wrapping_add(chosen) & mask(l);
+    })?;
     Ok(masked)
 }
 

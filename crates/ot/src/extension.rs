@@ -14,9 +14,8 @@ use std::sync::Arc;
 
 use rand_core::CryptoRng;
 
-use crate::engine::{BothRows, Engine};
+use crate::engine::{BothRows, Engine, Piece, Wanted};
 use crate::hash::{Direction, PadHash};
-use crate::softspoken::Choices;
 use crate::{Channel, OtError, OtFlavour, OtMeter, RotReceiver, RotSender, Secret, Traffic};
 
 mod setup;
@@ -126,8 +125,8 @@ impl OtExtension {
         n_send: usize,
         choices: &[bool],
     ) -> Result<(RotSender, RotReceiver), OtError> {
-        let choices = choices.iter().map(|&c| u8::from(c)).collect();
-        self.run(chan, n_send, Choices::Chosen, choices)
+        let choices = Secret::new(choices.iter().map(|&c| u8::from(c)).collect());
+        self.collect(chan, n_send, Wanted::Chosen(&choices))
     }
 
     /// As [`Self::extend`], for `n_receive` random OTs with choice bits that the protocol draws:
@@ -138,7 +137,26 @@ impl OtExtension {
         n_send: usize,
         n_receive: usize,
     ) -> Result<(RotSender, RotReceiver), OtError> {
-        self.run(chan, n_send, Choices::Random, vec![0; n_receive])
+        self.collect(chan, n_send, Wanted::Random(n_receive))
+    }
+
+    /// As [`Self::extend_random`], but `keep` takes the random OTs in order, in pieces of bounded size
+    /// that need not be as large in one direction as in the other.
+    pub fn extend_in_pieces(
+        &mut self,
+        chan: &mut Channel,
+        n_send: usize,
+        n_receive: usize,
+        mut keep: impl FnMut(RotSender, RotReceiver) -> Result<(), OtError>,
+    ) -> Result<(), OtError> {
+        let Self { engine, sends, receives, failed, .. } = self;
+        let delta = engine.delta();
+        rows(engine, failed, chan, n_send, Wanted::Random(n_receive), &mut |piece| {
+            let (hash, first) = sends.reserve(piece.sent.len());
+            let sent = RotSender::new(hash, first, delta, piece.sent);
+            let (hash, first) = receives.reserve(piece.received.len());
+            keep(sent, RotReceiver::new(hash, first, piece.choices, piece.received))
+        })
     }
 
     /// Lets each of our two roles use this many threads where the flavour can (Ferret can).
@@ -152,9 +170,10 @@ impl OtExtension {
         &mut self,
         chan: &mut Channel,
         n_send: usize,
-        choices: &mut Secret<u8>,
+        choices: &Secret<u8>,
     ) -> Result<BothRows, OtError> {
-        self.rows(chan, n_send, Choices::Chosen, choices)
+        let Piece { sent, received, .. } = self.all(chan, n_send, Wanted::Chosen(choices))?;
+        Ok((sent, received))
     }
 
     /// The difference of our rows as the sender.
@@ -167,36 +186,49 @@ impl OtExtension {
         self.sends.hash.key()
     }
 
-    fn run(
+    fn collect(
         &mut self,
         chan: &mut Channel,
         n_send: usize,
-        mode: Choices,
-        choices: Vec<u8>,
+        wanted: Wanted<'_>,
     ) -> Result<(RotSender, RotReceiver), OtError> {
-        let n_receive = choices.len();
-        let mut choices = Secret::new(choices);
-        let (sent, received) = self.rows(chan, n_send, mode, &mut choices)?;
-        let (hash, first) = self.sends.reserve(n_send);
+        let Piece { sent, received, choices } = self.all(chan, n_send, wanted)?;
+        let (hash, first) = self.sends.reserve(sent.len());
         let sent = RotSender::new(hash, first, self.engine.delta(), sent);
-        let (hash, first) = self.receives.reserve(n_receive);
+        let (hash, first) = self.receives.reserve(received.len());
         Ok((sent, RotReceiver::new(hash, first, choices, received)))
     }
 
-    fn rows(
-        &mut self,
-        chan: &mut Channel,
-        n_send: usize,
-        mode: Choices,
-        choices: &mut Secret<u8>,
-    ) -> Result<BothRows, OtError> {
-        if self.failed {
-            return Err(OtError::Failed);
-        }
-        let rows = self.engine.extend(chan, n_send, mode, choices);
-        self.failed = rows.is_err();
-        rows
+    /// All pieces together.
+    fn all(&mut self, chan: &mut Channel, n_send: usize, wanted: Wanted<'_>) -> Result<Piece, OtError> {
+        let mut sent = Secret::with_capacity(n_send);
+        let mut received = Secret::with_capacity(wanted.len());
+        let mut choices = Secret::with_capacity(wanted.len());
+        rows(&mut self.engine, &mut self.failed, chan, n_send, wanted, &mut |piece| {
+            sent.extend_from_slice(&piece.sent);
+            received.extend_from_slice(&piece.received);
+            choices.extend_from_slice(&piece.choices);
+            Ok(())
+        })?;
+        Ok(Piece { sent, received, choices })
     }
+}
+
+/// Runs one extension; an error is final.
+fn rows(
+    engine: &mut Engine,
+    failed: &mut bool,
+    chan: &mut Channel,
+    n_send: usize,
+    wanted: Wanted<'_>,
+    keep: &mut dyn FnMut(Piece) -> Result<(), OtError>,
+) -> Result<(), OtError> {
+    if *failed {
+        return Err(OtError::Failed);
+    }
+    let result = engine.extend(chan, n_send, wanted, keep);
+    *failed = result.is_err();
+    result
 }
 
 impl std::fmt::Debug for OtExtension {

@@ -13,11 +13,13 @@
 //! | `ferret` | silent OT extension, sans-IO | Ferret, eprint 2020/924; Half-Tree, eprint 2022/1431 |
 //! | [`extension`] | both directions over a channel | |
 //! | [`rot`] | random OTs, each usable once | |
+//! | [`short`] | the same, cut to the bits that will be read | |
 //! | [`correlation`] | one interface for what follows | |
 //! | [`cot`], [`transfer`], [`one_of_n`], [`table`], [`triples`] | correlations, derandomised online | |
 //! | [`vole`] | packed VOLE: fixed small numbers times vectors | SoftSpokenOT, eprint 2022/192; Half-Tree, eprint 2022/1431 |
 //! | [`kkot`] | 1-of-N OT extension, sans-IO | KK13, CRYPTO 2013 |
 //! | [`store`] | offline material, each item once | |
+//! | [`spill`] | offline material beyond the memory meant for it | |
 //!
 //! # Example
 //!
@@ -79,8 +81,10 @@ mod meter;
 pub mod one_of_n;
 pub mod rot;
 mod secret;
+pub mod short;
 mod simd;
 pub mod softspoken;
+pub mod spill;
 pub mod store;
 pub mod table;
 mod traffic;

@@ -3,19 +3,25 @@
 //! Ideal functionality: the sender inputs a table of `2^m` entries of `t` bits, the receiver a
 //! digit `c` of `m` bits; they get shares with `sender_share ^ receiver_share = table[c]`.
 //!
-//! Naor and Pinkas, *Oblivious Transfer and Polynomial Evaluation* (STOC 1999): entry `v` is
-//! masked with `P_v = XOR_b F(k_b[v_b ^ f_b], v)`, where `k_b[0], k_b[1]` are the keys of the
-//! `b`-th random OT, `f_b` its flip, and `F(k, v)` is byte `v` of its pad block: sixteen bytes,
-//! at most sixteen entries. The sender sets its share to `P_0 ^ table[0]`, so the message for
-//! entry 0 is zero and is not sent: `(2^m - 1) * t` bits an instance.
+//! Naor and Pinkas, *Oblivious Transfer and Polynomial Evaluation* (STOC 1999), on random digits: with
+//! `k_b[0], k_b[1]` the keys of the `b`-th random OT of an instance, `R_w = XOR_b F(k_b[w_b], w)` are
+//! `2^m` random strings, of which the receiver has that of its random digit `d`. `F(k, w)` is byte
+//! `w` of the key's pad block: sixteen bytes, at most sixteen entries. Online the receiver sends
+//! `f = c ^ d`, and entry `v` is masked with `R_{v ^ f}`. The sender sets its share to
+//! `R_f ^ table[0]`, so the message for entry 0 is zero and is not sent: `(2^m - 1) * t` bits an
+//! instance.
+//!
+//! The strings can be made ahead of use, and are then all that is kept of the random OTs: `2^m * t` bits
+//! an instance at the sender, `m + t` at the receiver.
 //!
 //! # Security
-//! For `v != c` some bit differs, so `P_v` contains a byte of a pad that the receiver does not
+//! For `w != d` some bit differs, so `R_w` contains a byte of a pad that the receiver does not
 //! have, and that byte masks nothing else.
 
 use crate::error::{check_message, check_range};
-use crate::rot::{check_count, read_flips, select, spread};
-use crate::wire::{BitReader, BitWriter, pack_bits, packed_len};
+use crate::rot::{check_count, spread};
+use crate::short::Records;
+use crate::wire::{BitReader, BitWriter, packed_len, unpack};
 use crate::{OtError, RotReceiver, RotSender};
 
 /// Byte `v` is all ones where bit `b` of `v` is one.
@@ -36,87 +42,154 @@ pub const fn flips_bytes(n: usize, m: u32) -> u64 {
     packed_len(n, m) as u64
 }
 
-/// The receiver's derandomisation message for these digits: `m` bits each.
-pub fn flips(rots: &RotReceiver, m: u32, digits: &[u8]) -> Result<Vec<u8>, OtError> {
-    check_shape(rots.len(), m, 1, digits.len())?;
-    check_digits(m, digits)?;
-    let bits: Vec<bool> = digits.iter().flat_map(|&digit| (0..m).map(move |b| digit >> b & 1 == 1)).collect();
-    debug_assert_eq!(pack_bits(&bits).len() as u64, flips_bytes(digits.len(), m));
-    Ok(rots.flips(&bits))
-}
-
-/// The sender's side after the receiver's flips: its message and its shares. `table(i, v)` is
-/// entry `v` of instance `i`; only its low `t` bits count.
-pub fn sender(
-    rots: RotSender,
+/// The sender's random strings of some instances.
+#[derive(Debug)]
+pub struct Sender {
     m: u32,
     t: u32,
-    flips: &[u8],
-    table: impl Fn(usize, usize) -> u8,
-) -> Result<(Vec<u8>, Vec<u8>), OtError> {
-    let n = instances(rots.len(), m)?;
-    check_shape(rots.len(), m, t, n)?;
-    let flips = read_flips(flips, rots.len())?;
-    let low = entry_mask(t);
-    let mut message = BitWriter::with_capacity(message_bytes(n, m, t) as usize);
-    let mut shares = Vec::with_capacity(n);
-    let mut masks = 0_u128;
-    rots.for_each(|k, zero, one| {
-        let b = k % m as usize;
-        let flip = flips[k];
-        let p0 = select(flip, zero, one);
-        let p1 = select(flip, one, zero);
-        masks ^= p0 & !ENTRY_BIT[b] | p1 & ENTRY_BIT[b];
-        if b + 1 < m as usize {
-            return;
-        }
-        let instance = shares.len();
-        let masks = std::mem::take(&mut masks).to_le_bytes();
-        let share = (masks[0] ^ table(instance, 0)) & low;
-        shares.push(share);
-        for (v, mask) in masks.iter().enumerate().take(1 << m).skip(1) {
-            message.write(u64::from(table(instance, v) ^ share ^ mask), t);
-        }
-    });
-    Ok((message.finish(), shares))
+    strings: Records,
 }
 
-/// The receiver's side: its shares, from the sender's message.
-pub fn receiver(
-    rots: RotReceiver,
+/// The receiver's random digits, and that string of each instance.
+#[derive(Debug)]
+pub struct Receiver {
     m: u32,
     t: u32,
-    digits: &[u8],
-    message: &[u8],
-) -> Result<Vec<u8>, OtError> {
-    let n = digits.len();
-    check_shape(rots.len(), m, t, n)?;
-    check_digits(m, digits)?;
-    check_message("1-of-n OT", message_bytes(n, m, t) as usize, message.len())?;
-    // Every entry is read, whatever the digit.
-    let mut reader = BitReader::new(message);
-    let mut shares = Vec::with_capacity(n);
-    for &digit in digits {
-        let mut entry = 0;
-        for v in 1..1_u8 << m {
-            entry |= reader.read(t)? as u8 & equal(v, digit);
-        }
-        shares.push(entry);
+    strings: Records,
+}
+
+impl Sender {
+    /// Instances of tables of `2^m` entries of `t` bits, from `m` random OTs each.
+    ///
+    /// # Errors
+    /// Widths, or a number of random OTs, that are none.
+    pub fn cut(rots: RotSender, m: u32, t: u32) -> Result<Records, OtError> {
+        let n = instances(rots.len(), m, t)?;
+        let mut masks = 0_u128;
+        Ok(Records::pack(n, t << m, |writer| {
+            rots.for_each(|k, zero, one| {
+                let b = k % m as usize;
+                masks ^= zero & !ENTRY_BIT[b] | one & ENTRY_BIT[b];
+                if b + 1 == m as usize {
+                    let masks = std::mem::take(&mut masks).to_le_bytes();
+                    masks[..1 << m].iter().for_each(|&mask| writer.write(u64::from(mask), t));
+                }
+            });
+        }))
     }
-    reader.finish()?;
-    let low = entry_mask(t);
-    let mut pad = 0_u128;
-    rots.for_each(|k, _, block| {
-        let (instance, b) = (k / m as usize, k % m as usize);
-        pad ^= block;
-        if b + 1 == m as usize {
-            let bytes = std::mem::take(&mut pad).to_le_bytes();
-            let mask =
-                (0..1_u8 << m).fold(0, |mask, v| mask | bytes[usize::from(v)] & equal(v, digits[instance]));
-            shares[instance] = (shares[instance] ^ mask) & low;
+
+    /// From [`Self::cut`].
+    pub fn new(m: u32, t: u32, strings: Records) -> Self {
+        Self { m, t, strings }
+    }
+
+    /// The message after the receiver's flips, and the shares. `table(i, v)` is entry `v` of instance
+    /// `i`; only its low `t` bits count.
+    ///
+    /// # Errors
+    /// Flips of another number of instances.
+    pub fn send(
+        self,
+        flips: &[u8],
+        table: impl Fn(usize, usize) -> u8,
+    ) -> Result<(Vec<u8>, Vec<u8>), OtError> {
+        let (n, m, t) = (self.strings.len(), self.m, self.t);
+        let flips = unpack(flips, m, n)?;
+        let low = entry_mask(t);
+        let mut message = BitWriter::with_capacity(message_bytes(n, m, t) as usize);
+        let mut shares = Vec::with_capacity(n);
+        let mut reader = self.strings.reader();
+        let mut masks = [0_u8; 16];
+        for (i, flip) in flips.into_iter().enumerate() {
+            for mask in &mut masks[..1 << m] {
+                *mask = reader.read(t)? as u8;
+            }
+            // Whoever sees the connection sees the flips.
+            let mask = |v: usize| masks[v ^ flip as usize];
+            let share = (mask(0) ^ table(i, 0)) & low;
+            shares.push(share);
+            for v in 1..1 << m {
+                message.write(u64::from(table(i, v) ^ share ^ mask(v)), t);
+            }
         }
-    });
-    Ok(shares)
+        Ok((message.finish(), shares))
+    }
+}
+
+impl Receiver {
+    /// The receiver's side of [`Sender::cut`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn cut(rots: RotReceiver, m: u32, t: u32) -> Result<Records, OtError> {
+        let n = instances(rots.len(), m, t)?;
+        let (mut pad, mut digit) = (0_u128, 0);
+        Ok(Records::pack(n, m + t, |writer| {
+            rots.for_each(|k, choice, block| {
+                let b = k as u32 % m;
+                pad ^= block;
+                digit |= choice << b;
+                if b + 1 == m {
+                    let bytes = std::mem::take(&mut pad).to_le_bytes();
+                    let digit = std::mem::take(&mut digit);
+                    // Every byte is read, whatever the digit.
+                    let string =
+                        (0..1_u8 << m).fold(0, |string, w| string | bytes[usize::from(w)] & equal(w, digit));
+                    writer.write(u64::from(digit), m);
+                    writer.write(u64::from(string), t);
+                }
+            });
+        }))
+    }
+
+    /// From [`Self::cut`].
+    pub fn new(m: u32, t: u32, strings: Records) -> Self {
+        Self { m, t, strings }
+    }
+
+    /// The derandomisation message for these digits: `m` bits each.
+    ///
+    /// # Errors
+    /// Another number of digits, or one that is too large.
+    pub fn flips(&self, digits: &[u8]) -> Result<Vec<u8>, OtError> {
+        self.check(digits)?;
+        let mut reader = self.strings.reader();
+        let mut flips = BitWriter::with_capacity(flips_bytes(digits.len(), self.m) as usize);
+        for &digit in digits {
+            flips.write(reader.read(self.m)? ^ u64::from(digit), self.m);
+            reader.read(self.t)?;
+        }
+        Ok(flips.finish())
+    }
+
+    /// The shares, from the sender's message; the digits are those given to [`Self::flips`].
+    ///
+    /// # Errors
+    /// Digits as above, or a message of another length.
+    pub fn receive(self, digits: &[u8], message: &[u8]) -> Result<Vec<u8>, OtError> {
+        self.check(digits)?;
+        let (n, m, t) = (self.strings.len(), self.m, self.t);
+        check_message("1-of-n OT", message_bytes(n, m, t) as usize, message.len())?;
+        let (mut strings, mut reader) = (self.strings.reader(), BitReader::new(message));
+        let mut shares = Vec::with_capacity(n);
+        for &digit in digits {
+            strings.read(m)?;
+            let mut share = strings.read(t)? as u8;
+            // Every entry is read, whatever the digit.
+            for v in 1..1_u8 << m {
+                share ^= reader.read(t)? as u8 & equal(v, digit);
+            }
+            shares.push(share);
+        }
+        reader.finish()?;
+        Ok(shares)
+    }
+
+    fn check(&self, digits: &[u8]) -> Result<(), OtError> {
+        check_count("digits", self.strings.len(), digits.len())?;
+        let largest = digits.iter().copied().max().unwrap_or(0);
+        check_range("digit of a 1-of-n OT", u64::from(largest), 0, (1 << self.m) - 1)
+    }
 }
 
 /// 0xff if both are equal, else 0, without a branch; both below 128.
@@ -129,26 +202,24 @@ fn entry_mask(t: u32) -> u8 {
     crate::wire::mask(t) as u8
 }
 
-fn instances(rots: usize, m: u32) -> Result<usize, OtError> {
-    check_range("digit bits of a 1-of-n OT", u64::from(m), 1, 4)?;
-    Ok(rots / m as usize)
-}
-
-fn check_shape(rots: usize, m: u32, t: u32, n: usize) -> Result<(), OtError> {
+/// Instances that so many random OTs make.
+fn instances(rots: usize, m: u32, t: u32) -> Result<usize, OtError> {
     check_range("digit bits of a 1-of-n OT", u64::from(m), 1, 4)?;
     check_range("entry bits of a 1-of-n OT", u64::from(t), 1, 8)?;
-    check_count("digits times digit bits", rots, n.saturating_mul(m as usize))
-}
-
-fn check_digits(m: u32, digits: &[u8]) -> Result<(), OtError> {
-    let largest = digits.iter().copied().max().unwrap_or(0);
-    check_range("digit of a 1-of-n OT", u64::from(largest), 0, (1 << m) - 1)
+    let n = rots / m as usize;
+    check_count("digits times digit bits", rots, n * m as usize)?;
+    Ok(n)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::dealer::Dealer;
+
+    fn both(s: RotSender, r: RotReceiver, m: u32, t: u32) -> (Sender, Receiver) {
+        let (s, r) = (Sender::cut(s, m, t).unwrap(), Receiver::cut(r, m, t).unwrap());
+        (Sender::new(m, t, s), Receiver::new(m, t, r))
+    }
 
     #[test]
     fn matches_the_ideal_functionality_at_all_sizes() {
@@ -160,11 +231,12 @@ mod tests {
                 let entry = |i: usize, v: usize| table[i << m | v] as u8;
                 let digits: Vec<u8> = dealer.values(n, m).iter().map(|&d| d as u8).collect();
                 let (s, r) = dealer.rots(n * m as usize);
-                let flips = flips(&r, m, &digits).unwrap();
+                let (s, r) = both(s, r, m, t);
+                let flips = r.flips(&digits).unwrap();
                 assert_eq!(flips.len() as u64, flips_bytes(n, m));
-                let (message, sent) = sender(s, m, t, &flips, entry).unwrap();
+                let (message, sent) = s.send(&flips, entry).unwrap();
                 assert_eq!(message.len() as u64, message_bytes(n, m, t));
-                let received = receiver(r, m, t, &digits, &message).unwrap();
+                let received = r.receive(&digits, &message).unwrap();
                 for i in 0..n {
                     let expected = entry(i, usize::from(digits[i])) & entry_mask(t);
                     assert_eq!(sent[i] ^ received[i], expected);
@@ -181,15 +253,21 @@ mod tests {
         let n = 4000;
         let digits: Vec<u8> = dealer.values(n, 2).iter().map(|&d| d as u8).collect();
         let (s, r) = dealer.rots(2 * n);
-        let flips = flips(&r, 2, &digits).unwrap();
-        let (message, sent) = sender(s, 2, 8, &flips, |_, _| 0).unwrap();
-        let mut pads = vec![0_u128; n];
-        r.for_each(|k, _, pad| pads[k / 2] ^= pad);
+        let mut pads = vec![[0_u128; 2]; n];
+        r.for_each(|k, choice, pad| {
+            pads[k / 2][0] ^= pad;
+            pads[k / 2][1] |= u128::from(choice) << (k % 2);
+        });
+        let (s, r) = both(s, r, 2, 8);
+        let flips = r.flips(&digits).unwrap();
+        let (message, sent) = s.send(&flips, |_, _| 0).unwrap();
         let mut hits = 0;
         for i in 0..n {
+            let [pad, digit] = pads[i];
             for v in (0..4).filter(|&v| v != digits[i]) {
                 let masked = if v == 0 { 0 } else { message[3 * i + usize::from(v) - 1] };
-                hits += usize::from(masked ^ pads[i].to_le_bytes()[usize::from(v)] == sent[i]);
+                let at = usize::from(v ^ digits[i]) ^ digit as usize;
+                hits += usize::from(masked ^ pad.to_le_bytes()[at] == sent[i]);
             }
         }
         let expected = 3.0 * n as f64 / 256.0;
@@ -200,18 +278,23 @@ mod tests {
     fn wrong_shapes_are_errors() {
         let mut dealer = Dealer::new(23);
         let zero = |_: usize, _: usize| 0;
-        for (m, t) in [(0, 1), (5, 1), (2, 0), (2, 9), (u32::MAX, 1)] {
-            assert!(sender(dealer.rots(4).0, m, t, &[0], zero).is_err());
-            assert!(receiver(dealer.rots(4).1, m, t, &[0, 0], &[0]).is_err());
+        for (m, t) in [(0, 1), (5, 1), (2, 0), (2, 9), (3, 1), (u32::MAX, 1)] {
+            let (s, r) = dealer.rots(4);
+            assert!(Sender::cut(s, m, t).is_err() && Receiver::cut(r, m, t).is_err());
         }
-        assert!(sender(dealer.rots(5).0, 2, 1, &[0], zero).is_err());
-        assert!(sender(dealer.rots(4).0, 2, 1, &[], zero).is_err());
-        assert!(sender(dealer.rots(4).0, 2, 1, &[16], zero).is_err());
-        assert!(flips(&dealer.rots(4).1, 2, &[4, 0]).is_err());
-        assert!(receiver(dealer.rots(4).1, 2, 1, &[0, 4], &[0]).is_err());
+        let mut new = || {
+            let (s, r) = dealer.rots(4);
+            both(s, r, 2, 1)
+        };
+        assert!(new().0.send(&[], zero).is_err());
+        assert!(new().0.send(&[16], zero).is_err());
+        for digits in [&[4, 0][..], &[0], &[0, 0, 0]] {
+            assert!(new().1.flips(digits).is_err());
+            assert!(new().1.receive(digits, &[0]).is_err());
+        }
         for bad in [&[][..], &[0, 0], &[64]] {
-            assert!(receiver(dealer.rots(4).1, 2, 1, &[0, 0], bad).is_err());
+            assert!(new().1.receive(&[0, 0], bad).is_err());
         }
-        assert!(receiver(dealer.rots(4).1, 2, 1, &[0, 0], &[63]).is_ok());
+        assert!(new().1.receive(&[0, 0], &[63]).is_ok());
     }
 }

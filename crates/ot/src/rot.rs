@@ -55,6 +55,11 @@ impl RotSender {
         Ok(Self { rows: self.rows.take(n)?, delta: self.delta.clone() })
     }
 
+    /// These and the `next` ones that the same extension made.
+    pub fn join(self, next: Self) -> Result<Self, OtError> {
+        Ok(Self { rows: self.rows.join(next.rows)?, delta: self.delta })
+    }
+
     /// What no other batch of the session has: key and direction of the hash, first index.
     pub(crate) fn context(&self) -> [u8; 25] {
         self.rows.context()
@@ -133,6 +138,14 @@ impl RotReceiver {
         let choices = Secret::new(self.choices[start..start + n].to_vec());
         wipe(&mut self.choices[start..start + n]);
         Ok(Self { rows, choices })
+    }
+
+    /// These and the `next` ones that the same extension made.
+    pub fn join(self, next: Self) -> Result<Self, OtError> {
+        let mut choices = Secret::with_capacity(self.len() + next.len());
+        choices.extend_from_slice(self.choice_bytes());
+        choices.extend_from_slice(next.choice_bytes());
+        Ok(Self { rows: self.rows.join(next.rows)?, choices })
     }
 
     /// Index in the connection of the first OT left.
@@ -243,6 +256,20 @@ impl Rows {
         self.first += n as u64;
         Ok(Self::new(Arc::clone(&self.hash), first, rows))
     }
+
+    fn join(self, next: Self) -> Result<Self, OtError> {
+        let expected = Self {
+            first: self.first + self.len() as u64,
+            ..Self::new(Arc::clone(&self.hash), 0, Secret::default())
+        };
+        if expected.context() != next.context() {
+            return Err(OtError::Incompatible { what: "random OTs that are not the next ones" });
+        }
+        let mut rows = Secret::with_capacity(self.len() + next.len());
+        rows.extend_from_slice(self.left());
+        rows.extend_from_slice(next.left());
+        Ok(Self::new(self.hash, self.first, rows))
+    }
 }
 
 /// The low 64 bits of a pad.
@@ -267,6 +294,13 @@ pub(crate) fn select(bit: u8, if_zero: u128, if_one: u128) -> u128 {
     if_zero ^ (if_zero ^ if_one) & spread(bit)
 }
 
+/// Both in order when `bit` is 0 and swapped when it is 1, without a branch.
+#[inline]
+pub(crate) fn swap(bit: u8, zero: u64, one: u64) -> (u64, u64) {
+    let difference = (zero ^ one) & u64::from(bit).wrapping_neg();
+    (zero ^ difference, one ^ difference)
+}
+
 /// All ones when `bit` is 1, zero when it is 0.
 #[inline]
 pub(crate) fn spread(bit: u8) -> u128 {
@@ -277,6 +311,21 @@ pub(crate) fn spread(bit: u8) -> u128 {
 mod tests {
     use super::*;
     use crate::dealer::Dealer;
+
+    #[test]
+    fn joining_undoes_taking() {
+        let (mut sender, mut receiver) = Dealer::new(1).rots(30);
+        let (whole_s, whole_r) = Dealer::new(1).rots(30);
+        let (first_s, first_r) = (sender.take(13).unwrap(), receiver.take(13).unwrap());
+        let (middle_s, middle_r) = (sender.take(1).unwrap(), receiver.take(1).unwrap());
+        assert!(sender.join(middle_s).is_err() && receiver.join(middle_r).is_err(), "out of order");
+        let (mut sender, mut receiver) = Dealer::new(1).rots(30);
+        drop((sender.take(13).unwrap(), receiver.take(13).unwrap()));
+        let (sender, receiver) = (first_s.join(sender).unwrap(), first_r.join(receiver).unwrap());
+        assert_eq!(receiver.choices(), whole_r.choices());
+        assert_eq!(**sender.into_pads(), **whole_s.into_pads());
+        assert_eq!(**receiver.into_pads(), **whole_r.into_pads());
+    }
 
     #[test]
     fn taking_splits_and_exhausts() {

@@ -5,10 +5,11 @@
 //! whose choice is not the wanted one is derandomised by a flip, as in [`crate::cot`], which costs
 //! half of this where a correlation will do.
 
+use crate::OtError;
 use crate::error::{check_message, check_range};
-use crate::rot::{check_count, low, read_flips, select, spread};
+use crate::rot::{check_count, low, read_flips, spread, swap};
+use crate::short::{ReceivePads, SendPads};
 use crate::wire::{BitReader, BitWriter, mask, packed_len};
-use crate::{OtError, RotReceiver, RotSender};
 
 /// Bytes of the sender's message for `n` pairs of `l` bits.
 pub const fn message_bytes(n: usize, l: u32) -> u64 {
@@ -16,23 +17,29 @@ pub const fn message_bytes(n: usize, l: u32) -> u64 {
 }
 
 /// The sender's message after the receiver's `flips`.
-pub fn sender(rots: RotSender, flips: &[u8], l: u32, strings: &[[u64; 2]]) -> Result<Vec<u8>, OtError> {
+pub fn sender(rots: impl SendPads, flips: &[u8], l: u32, strings: &[[u64; 2]]) -> Result<Vec<u8>, OtError> {
     check_range("width of a string", u64::from(l), 1, 64)?;
-    check_count("pairs of strings", rots.len(), strings.len())?;
-    let flips = read_flips(flips, rots.len())?;
+    check_count("pairs of strings", rots.count(), strings.len())?;
+    let flips = read_flips(flips, rots.count())?;
     let mut message = BitWriter::with_capacity(message_bytes(strings.len(), l) as usize);
-    rots.for_each(|k, zero, one| {
-        message.write(strings[k][0] ^ low(select(flips[k], zero, one)), l);
-        message.write(strings[k][1] ^ low(select(flips[k], one, zero)), l);
-    });
+    rots.each(l, |k, zero, one| {
+        let (p0, p1) = swap(flips[k], zero, one);
+        message.write(strings[k][0] ^ p0, l);
+        message.write(strings[k][1] ^ p1, l);
+    })?;
     Ok(message.finish())
 }
 
-/// The receiver's strings. The choices are those given to [`RotReceiver::flips`].
-pub fn receiver(rots: RotReceiver, choices: &[bool], l: u32, message: &[u8]) -> Result<Vec<u64>, OtError> {
+/// The receiver's strings. The choices are those given to [`ReceivePads::flips_for`].
+pub fn receiver(
+    rots: impl ReceivePads,
+    choices: &[bool],
+    l: u32,
+    message: &[u8],
+) -> Result<Vec<u64>, OtError> {
     check_range("width of a string", u64::from(l), 1, 64)?;
-    check_count("choices", rots.len(), choices.len())?;
-    check_message("1-of-2 OT", message_bytes(rots.len(), l) as usize, message.len())?;
+    check_count("choices", rots.count(), choices.len())?;
+    check_message("1-of-2 OT", message_bytes(rots.count(), l) as usize, message.len())?;
     let mut reader = BitReader::new(message);
     let mut strings = Vec::with_capacity(choices.len());
     for &choice in choices {
@@ -40,6 +47,6 @@ pub fn receiver(rots: RotReceiver, choices: &[bool], l: u32, message: &[u8]) -> 
         strings.push(zero ^ (zero ^ one) & low(spread(u8::from(choice))));
     }
     reader.finish()?;
-    rots.for_each(|k, _, pad| strings[k] = (strings[k] ^ low(pad)) & mask(l));
+    rots.each(l, |k, _, pad| strings[k] = (strings[k] ^ pad) & mask(l))?;
     Ok(strings)
 }

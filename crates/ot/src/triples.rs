@@ -10,10 +10,11 @@
 //! # Security
 //! The random OTs must come from **random choices**: the choice bits are the shares of `a`.
 
+use crate::OtError;
 use crate::error::check_range;
 use crate::rot::check_count;
+use crate::short::{ReceivePads, SendPads};
 use crate::wire::mask;
-use crate::{OtError, RotReceiver, RotSender};
 
 use zeroize::ZeroizeOnDrop;
 
@@ -29,22 +30,23 @@ pub struct BitTriples {
 }
 
 /// Shares of as many triples as there are random OTs in each direction.
-pub fn generate(send: RotSender, recv: RotReceiver, k: u32) -> Result<BitTriples, OtError> {
+pub fn generate(send: impl SendPads, recv: impl ReceivePads, k: u32) -> Result<BitTriples, OtError> {
     check_range("right operand bits of a triple", u64::from(k), 1, 8)?;
-    check_count("random OTs to receive", send.len(), recv.len())?;
+    check_count("random OTs to receive", send.count(), recv.count())?;
     let low = mask(k) as u8;
     let mut triples = BitTriples {
-        a: recv.choice_bytes().to_vec(),
-        b: Vec::with_capacity(send.len()),
-        c: Vec::with_capacity(send.len()),
+        a: Vec::with_capacity(recv.count()),
+        b: Vec::with_capacity(send.count()),
+        c: Vec::with_capacity(send.count()),
     };
-    send.for_each(|_, zero, one| {
+    send.each(k, |_, zero, one| {
         triples.b.push((zero ^ one) as u8 & low);
         triples.c.push(zero as u8 & low);
-    });
-    recv.for_each(|i, choice, pad| {
+    })?;
+    recv.each(k, |i, choice, pad| {
+        triples.a.push(choice);
         triples.c[i] ^= (pad as u8 & low) ^ (triples.b[i] & choice.wrapping_neg());
-    });
+    })?;
     Ok(triples)
 }
 

@@ -187,3 +187,28 @@ fn a_huge_length_is_not_allocated_before_it_arrives() {
         assert!(matches!(a.recv(usize::MAX / 2), Err(ChannelError::PeerClosed)));
     });
 }
+
+#[test]
+fn a_stream_runs_ahead_of_its_reader_by_its_backlog_only() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    const PIECE: usize = 1 << 20;
+    let (mut a, mut b) = Channel::pair();
+    let streamed = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        let sender = scope.spawn(|| {
+            for _ in 0..40 {
+                a.stream(&[7; PIECE])?;
+                streamed.fetch_add(1, Ordering::SeqCst);
+            }
+            Ok::<(), ChannelError>(())
+        });
+        for read in 1..=30 {
+            assert!(b.recv(PIECE).unwrap() == [7; PIECE]);
+            let ahead = streamed.load(Ordering::SeqCst).saturating_sub(read);
+            assert!(ahead <= copriv_ot::channel::BACKLOG / PIECE + 1, "{ahead} pieces");
+        }
+        // A reader that goes ends the wait.
+        drop(b);
+        assert!(matches!(sender.join().unwrap(), Err(ChannelError::PeerClosed)));
+    });
+}

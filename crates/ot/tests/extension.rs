@@ -229,7 +229,7 @@ fn garbage_from_the_peer_is_an_error() {
         rng.fill_bytes(&mut garbage);
         if round % 2 == 1 {
             // A right hello, so that the points are reached.
-            garbage[..9].copy_from_slice(b"cpv-ot2\x01\x00");
+            garbage[..9].copy_from_slice(b"cpv-ot3\x01\x00");
         }
         b.send(&garbage).unwrap();
         b.flush().unwrap();

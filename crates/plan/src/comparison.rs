@@ -4,6 +4,7 @@
 use crate::choice::Choice;
 use crate::ot::{Ots, packed};
 use crate::traffic::{Flow, Meter, Traffic};
+use crate::uses::{Use, UseKind};
 
 /// What a tree finds out of `x` at the server and `y` at the client, XOR-shared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,6 +126,25 @@ impl Forest {
         let bits: u32 = self.0.iter().map(Tree::bits).sum();
         let pairs: usize = self.0.iter().flat_map(Tree::levels).map(|l| l.ands.len()).sum();
         Ots::from_server(n * u64::from(bits)) + Ots::both(n * pairs as u64)
+    }
+
+    /// The same in the order of use: all digits, then the ANDs of each level, tree by tree.
+    pub fn uses(&self, n: u64) -> Vec<Use> {
+        let mut uses = Vec::new();
+        for tree in &self.0 {
+            uses.extend(
+                tree.digits
+                    .iter()
+                    .enumerate()
+                    .map(|(i, &m)| Use::from_server(n, UseKind::Table { m, t: tree.entry_bits(i) })),
+            );
+        }
+        let levels: Vec<Vec<Level>> = self.0.iter().map(Tree::levels).collect();
+        for depth in 0..levels.iter().map(Vec::len).max().unwrap_or(0) {
+            let ands = levels.iter().filter_map(|levels| levels.get(depth)).flat_map(|level| &level.ands);
+            uses.extend(ands.flat_map(|&k| Use::both(n, k)));
+        }
+        uses
     }
 
     /// Online messages of `n` runs.

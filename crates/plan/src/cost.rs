@@ -6,20 +6,31 @@ use crate::choice::Choice;
 use crate::comparison::Forest;
 use crate::ot::{Ots, packed};
 use crate::traffic::Flow;
+use crate::uses::{Use, UseKind};
 
 /// What an operator needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cost {
-    /// Random OTs.
-    pub ots: Ots,
+    /// Random OTs, in the order in which they are used.
+    pub uses: Vec<Use>,
     /// Online messages, in order.
     pub online: Vec<Flow>,
 }
 
 impl Cost {
+    /// Messages alone.
+    pub fn messages(online: Vec<Flow>) -> Self {
+        Self { uses: Vec::new(), online }
+    }
+
+    /// Random OTs.
+    pub fn ots(&self) -> Ots {
+        self.uses.iter().map(Use::ots).fold(Ots::default(), std::ops::Add::add)
+    }
+
     /// One after the other.
     pub fn then(mut self, next: Self) -> Self {
-        self.ots = self.ots + next.ots;
+        self.uses.extend(next.uses);
         self.online.extend(next.online);
         self
     }
@@ -35,14 +46,14 @@ impl FromIterator<Cost> for Cost {
 pub fn greater(n: u64, bits: u32, choice: Choice) -> Cost {
     if choice.preset.is_baseline() {
         let comparison = Comparison { bits, equality: false };
-        return Cost { ots: Ots::default(), online: comparison.flows(n) };
+        return Cost::messages(comparison.flows(n));
     }
     trees(n, &Forest::greater(bits, choice))
 }
 
 /// Comparisons side by side.
 pub fn trees(n: u64, forest: &Forest) -> Cost {
-    Cost { ots: forest.ots(n), online: forest.flows(n) }
+    Cost { uses: forest.uses(n), online: forest.flows(n) }
 }
 
 /// Shared bits into `Z_2^ring`: the product of the two shares is needed modulo `2^(ring-1)`.
@@ -52,13 +63,13 @@ pub fn b2a(n: u64, ring: u32) -> Cost {
 
 /// Shared bits times shared values: a correlated OT in each direction.
 pub fn mux(n: u64, ring: u32) -> Cost {
-    both(Ots::both(n), [packed(n, 1), packed(n, u64::from(ring))])
+    both(Use::both(n, ring), [packed(n, 1), packed(n, u64::from(ring))])
 }
 
 /// The MUX behind a comparison: the baselines send both strings instead of a correlation.
 pub fn select(n: u64, ring: u32, choice: Choice) -> Cost {
     if choice.preset.is_baseline() {
-        return both(Ots::both(n), [packed(n, 1), packed(n, 2 * u64::from(ring))]);
+        return both(Use::both(n, ring), [packed(n, 1), packed(n, 2 * u64::from(ring))]);
     }
     mux(n, ring)
 }
@@ -79,7 +90,7 @@ pub fn extend(n: u64, (from, to, msb_known): (u32, u32, bool), choice: Choice) -
         return greater(n, from, choice).then(b2a(n, to - from));
     }
     if choice.preset.is_baseline() {
-        let wrap = Cost { ots: Ots::default(), online: baseline::exchange(&[baseline::wrap_lookups(n)]) };
+        let wrap = Cost::messages(baseline::exchange(&[baseline::wrap_lookups(n)]));
         return wrap.then(b2a(n, to - from));
     }
     cot(n, to - from)
@@ -89,15 +100,14 @@ pub fn extend(n: u64, (from, to, msb_known): (u32, u32, bool), choice: Choice) -
 pub fn look_up(n: u64, bits: u32, ring: u32) -> Cost {
     let entries = packed(n, u64::from(ring) * ((1 << bits) - 1));
     let online = vec![Flow::Up(packed(n, u64::from(bits))), Flow::Down(entries)];
-    Cost { ots: Ots::from_server(n * u64::from(bits)), online }
+    Cost { uses: vec![Use::from_server(n * u64::from(bits), UseKind::Long)], online }
 }
 
 /// [`crate::StepKind::ShiftRight`].
 pub fn shift_right(n: u64, ring: u32, shift: u32) -> Cost {
-    let online = |flows| Cost { ots: Ots::default(), online: flows };
-    let low = online(Comparison { bits: shift, equality: false }.flows(n));
-    let high = online(Comparison { bits: ring - shift, equality: true }.flows(n));
-    let and = online(baseline::exchange(&[baseline::and_lookups(n)]));
+    let low = Cost::messages(Comparison { bits: shift, equality: false }.flows(n));
+    let high = Cost::messages(Comparison { bits: ring - shift, equality: true }.flows(n));
+    let and = Cost::messages(baseline::exchange(&[baseline::and_lookups(n)]));
     [low, high, and, b2a(n, shift), b2a(n, ring)].into_iter().collect()
 }
 
@@ -114,8 +124,8 @@ pub fn truncate_saturate(n: u64, (from, shift, window, ring): (u32, u32, u32, u3
 }
 
 /// ANDs of one bit with `k` bits: a triple, both operands opened.
-fn and(n: u64, k: u64) -> Cost {
-    both(Ots::both(n), [packed(n, 1 + k)])
+fn and(n: u64, k: u32) -> Cost {
+    both(Use::both(n, k), [packed(n, 1 + u64::from(k))])
 }
 
 /// A MUX, and in its messages the conversion of `m` bits, whose sender is the server.
@@ -125,7 +135,8 @@ fn mux_and_b2a(n: u64, ring: u32, m: u64) -> Cost {
         Flow::Both { up: flips + packed(m, 1), down: flips },
         Flow::Both { up: strings, down: strings + packed(m, u64::from(ring) - 1) },
     ];
-    Cost { ots: Ots::both(n) + Ots::from_server(m), online }
+    let [there, back] = Use::both(n, ring);
+    Cost { uses: vec![there, back, Use::from_server(m, UseKind::Strings { bits: ring - 1 })], online }
 }
 
 /// A tournament of `candidates` that carries an index of `index_ring` bits, if any.
@@ -151,10 +162,10 @@ pub fn tournament(candidates: usize) -> impl Iterator<Item = usize> {
 /// A correlated OT with the server as sender: the client's flipped choices, then the messages.
 fn cot(n: u64, width: u32) -> Cost {
     let online = vec![Flow::Up(packed(n, 1)), Flow::Down(packed(n, u64::from(width)))];
-    Cost { ots: Ots::from_server(n), online }
+    Cost { uses: vec![Use::from_server(n, UseKind::Strings { bits: width })], online }
 }
 
 /// Crossing messages of the same sizes.
-fn both<const N: usize>(ots: Ots, bytes: [u64; N]) -> Cost {
-    Cost { ots, online: bytes.map(|b| Flow::Both { up: b, down: b }).into() }
+fn both<const N: usize>(uses: [Use; 2], bytes: [u64; N]) -> Cost {
+    Cost { uses: uses.into(), online: bytes.map(|b| Flow::Both { up: b, down: b }).into() }
 }

@@ -24,6 +24,7 @@ pub mod price;
 mod rings;
 pub mod step;
 pub mod traffic;
+mod uses;
 
 pub use choice::{Choice, Preset};
 pub use comparison::Forest;
@@ -35,3 +36,4 @@ pub use ot::Flavour;
 pub use price::{Forecast, LayerPrice, Prediction};
 pub use step::{Plan, Step, StepId, StepKind};
 pub use traffic::{Flow, Traffic};
+pub use uses::{Use, UseKind};

@@ -131,7 +131,7 @@ impl Step {
     /// Random OTs and online messages.
     pub fn cost(&self, choice: Choice) -> Cost {
         let (n, ring) = (self.len as u64, self.ring);
-        let message = |flow| Cost { ots: Ots::default(), online: vec![flow] };
+        let message = |flow| Cost::messages(vec![flow]);
         match &self.kind {
             StepKind::Product { product, .. } => product.online(choice),
             StepKind::Extend { from, msb_known, .. } => cost::extend(n, (*from, ring, *msb_known), choice),
@@ -162,21 +162,23 @@ impl Step {
     /// Offline and online bytes, fresh OTs at their price in the long run.
     pub(crate) fn bytes(&self, choice: Choice) -> f64 {
         let cost = self.cost(choice);
-        let offline = (cost.ots.server_sends + cost.ots.client_sends) * choice.flavour.millibits();
+        let ots = cost.ots();
+        let offline = (ots.server_sends + ots.client_sends) * choice.flavour.millibits();
         Meter::new().count(&cost.online).bytes() as f64 + offline as f64 / 8000.0
     }
 
     /// What the choice's objective makes small, fresh OTs at their price in the long run.
     pub(crate) fn value(&self, choice: Choice) -> f64 {
         let cost = self.cost(choice);
-        let fresh = (cost.ots.server_sends + cost.ots.client_sends) * choice.flavour.millibits() / 8000;
+        let ots = cost.ots();
+        let fresh = (ots.server_sends + ots.client_sends) * choice.flavour.millibits() / 8000;
         let offline = Traffic { up: fresh, ..Traffic::default() };
         choice.objective.value(offline, Meter::new().count(&cost.online))
     }
 
     /// Random OTs that the step consumes online.
     pub fn ots(&self, choice: Choice) -> Ots {
-        self.cost(choice).ots
+        self.cost(choice).ots()
     }
 
     /// What is offline.

@@ -8,7 +8,8 @@ const N: u64 = 1 << 16;
 
 /// Bytes an element, offline and online.
 fn bytes(cost: &Cost) -> f64 {
-    let ots = cost.ots.server_sends + cost.ots.client_sends;
+    let ots = cost.ots();
+    let ots = ots.server_sends + ots.client_sends;
     online(&cost.online) + (ots * Flavour::Iknp.millibits()) as f64 / 8000.0 / N as f64
 }
 

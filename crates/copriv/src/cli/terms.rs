@@ -22,6 +22,36 @@ pub struct TermsArgs {
     pub choice: ChoiceArgs,
 }
 
+/// What a party may hold.
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub struct MemoryArgs {
+    /// Most memory of a party's correlations and linear layers, 512M or 2G for example; weights, activations
+    /// and set-up come on top. Correlations that do not fit wait in an encrypted temporary file
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub memory: Option<u64>,
+}
+
+impl MemoryArgs {
+    /// The same as arguments of another process.
+    pub fn to_args(self) -> Vec<String> {
+        self.memory.into_iter().flat_map(|bytes| ["--memory".to_owned(), bytes.to_string()]).collect()
+    }
+}
+
+/// A number of bytes: `K`, `M` and `G` are powers of a thousand.
+fn bytes(text: &str) -> Result<u64, String> {
+    let wrong = || format!("`{text}` is no number of bytes such as 512M or 2G");
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match text[digits.len()..].to_ascii_uppercase().as_str() {
+        "" => 1,
+        "K" | "KB" => 1_000,
+        "M" | "MB" => 1_000_000,
+        "G" | "GB" => 1_000_000_000,
+        _ => return Err(wrong()),
+    };
+    digits.parse::<u64>().ok().and_then(|n| n.checked_mul(unit)).ok_or_else(wrong)
+}
+
 /// What a plan is chosen by, whatever the preset.
 #[derive(Args, Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

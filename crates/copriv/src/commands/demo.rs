@@ -9,10 +9,10 @@ use copriv_train::data::{self, Dataset};
 use copriv_train::prune::PruneConfig;
 use copriv_train::{ExportConfig, Exported, Merge, TrainConfig};
 
-use crate::cli::{self, TermsArgs, TileWidths};
+use crate::cli;
 use crate::commands::private_eval::relus;
 use crate::commands::{export, prune, train};
-use crate::private::{self, Evaluation, Source};
+use crate::private::{self, Evaluation, Settings, Source};
 use crate::report::{self, Summary};
 
 pub fn run(args: &cli::Demo) -> Result<()> {
@@ -95,7 +95,7 @@ impl Recipes {
 fn evaluate(model: &Path, dataset: &Dataset, images: usize, label: &str) -> Result<Evaluation> {
     let source = Source { dataset: &dataset.name, data_dir: Path::new("data") };
     let images = dataset.test.sample(images);
-    private::evaluate(model, TileWidths::default(), &source, &images, TermsArgs::default(), label)
+    private::evaluate(model, Settings::default(), &source, &images, label)
 }
 
 fn summarise(title: &str, exported: &Exported, evaluation: &Evaluation) -> Summary {

@@ -17,6 +17,7 @@ use copriv_plan::{LayerPrice, Network, Plan, StepKind, Traffic};
 use serde::Serialize;
 
 use crate::cli;
+use crate::commands::serve::waited;
 use crate::report::{chart, write_json};
 
 /// A model under one preset.
@@ -31,6 +32,8 @@ struct Priced {
     online: Traffic,
     /// What `--run` measured: seconds of set-up, offline and online of all its inferences, on loopback.
     measured_seconds: Option<[f64; 3]>,
+    /// Bytes of each party's correlations that did not fit `--memory` in that run.
+    spilled: u64,
     /// On the link of `--net`, messages only: once a session, then for each inference.
     setup_seconds: f64,
     offline_seconds: f64,
@@ -56,8 +59,9 @@ pub fn run(args: &cli::Plan) -> Result<()> {
     if let Some(inferences) = args.run {
         let model = model(args, &graph)?;
         for (priced, &preset) in all.iter_mut().zip(&args.presets) {
-            let report = measure::measure(&model, terms(args, preset), inferences)?;
+            let report = measure::measure(&model, terms(args, preset), inferences, args.memory)?;
             priced.measured_seconds = Some(report.seconds);
+            priced.spilled = report.spilled;
         }
     }
     if let Some(path) = &args.json {
@@ -77,6 +81,9 @@ pub fn run(args: &cli::Plan) -> Result<()> {
                 priced.preset,
                 args.run.unwrap_or_default(),
             );
+            if let Some(waited) = waited(priced.spilled) {
+                say!("{waited}, at the client");
+            }
         }
     }
     Ok(())
@@ -146,6 +153,7 @@ fn price(graph: &Graph, plan: &Plan, network: Network, inferences: u32) -> Resul
         offline,
         online,
         measured_seconds: None,
+        spilled: 0,
         setup_seconds: network.seconds(setup),
         offline_seconds: network.seconds(offline),
         online_seconds: network.seconds(online),

@@ -10,7 +10,7 @@ use copriv_model::{Graph, execute};
 use copriv_train::data;
 
 use crate::cli;
-use crate::commands::serve::TIMEOUT;
+use crate::commands::serve::{TIMEOUT, waited};
 use crate::private::QueryLine;
 use crate::progress::Bar;
 use crate::report::mb;
@@ -30,6 +30,9 @@ pub fn run(args: &cli::Query) -> Result<()> {
     let shared_by = nursery.is_some().then_some(MANY);
     let terms = Terms { shared_by, ..args.terms.into() };
     let mut client = Client::connect(channel, terms, images.len() as u32, nursery.as_ref())?;
+    if let Some(bytes) = args.memory.memory {
+        client.limit_memory(bytes)?;
+    }
     let mut lines = args.json.as_deref().map(lines_to).transpose()?;
     let bar =
         (images.len() > 2 && lines.is_none()).then(|| Bar::new("private inferences", images.len() as u64));
@@ -59,6 +62,9 @@ pub fn run(args: &cli::Query) -> Result<()> {
             mb(inference.offline()),
             mb(inference.online())
         ),
+    }
+    if let Some(waited) = waited(report.spilled).filter(|_| lines.is_none()) {
+        say!("{waited}");
     }
     Ok(())
 }

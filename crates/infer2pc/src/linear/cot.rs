@@ -63,7 +63,7 @@ pub(super) fn by_weight_bits(
                     let message = cot::vector_sender(rots, &widths, tap.entries(), delta, |i, values| {
                         keep(tap, &ots[i], values);
                     })?;
-                    party.channel.send(&message)?;
+                    party.channel.stream(&message)?;
                 }
             }
         }
@@ -120,7 +120,7 @@ pub(super) fn by_input_bits(
                     let message = cot::vector_sender(rots, &widths, d, delta, |bit, values| {
                         keep(entry, bits.weight(bit), values);
                     })?;
-                    party.channel.send(&message)?;
+                    party.channel.stream(&message)?;
                 }
             }
             Operand::Mask { planes, .. } => {

@@ -6,25 +6,30 @@
 
 mod cot;
 pub(crate) mod packed;
+mod working_set;
 mod wrap;
 
 use std::ops::Range;
 
 use copriv_model::LayerWeights;
 use copriv_model::kernel::{mask, product};
+use copriv_ot::Secret;
 use copriv_ot::wire::{pack, packed_len, unpack};
 use copriv_plan::linear::{Form, Method, Product, Side, Tap};
 use zeroize::Zeroizing;
 
+pub use working_set::working_set;
+
 use crate::error::{Error, Result};
+use crate::memory::Kept;
 use crate::{OtStock, Party};
 
 /// One party's part of an offline product; consumed by [`online`].
 pub struct ProductMaterial {
-    /// The client's mask `r`, `[channels, pixels sent]`; empty at the server.
-    mask: Zeroizing<Vec<u64>>,
-    /// Share of `W * r * 2^extra_bits`, `[filters, pixels]`, before the channels' left shifts.
-    share: Zeroizing<Vec<u64>>,
+    /// The client's mask `r`, `[channels, pixels sent]`, packed; empty at the server.
+    mask: Kept,
+    /// Share of `W * r * 2^extra_bits`, `[filters, pixels]`, before the channels' left shifts, packed.
+    share: Kept,
     /// For the wraps of narrow shares.
     stock: OtStock,
 }
@@ -61,12 +66,14 @@ pub fn offline(
         }
     }
     let rows = accumulators.chunks_exact(form.accumulators);
-    let share = Zeroizing::new(rows.flat_map(|row| form.outputs_of(row)).collect());
+    let share: Zeroizing<Vec<u64>> = Zeroizing::new(rows.flat_map(|row| form.outputs_of(row)).collect());
     let mask = match secret {
         Operand::Mask { mask, .. } => mask,
         Operand::Weights(_) => Zeroizing::new(Vec::new()),
     };
-    let stock = party.stock(layer.online(party.choice()).ots)?;
+    let keep = |values: &[u64], ring| party.memory.keep(Secret::new(pack(values, ring)));
+    let (mask, share) = (keep(&mask, layer.input_ring())?, keep(&share, layer.output_ring())?);
+    let stock = party.stock(&layer.online(party.choice()).uses)?;
     Ok(ProductMaterial { mask, share, stock })
 }
 
@@ -163,7 +170,10 @@ pub fn online(
     let at = || (0..g.channels).flat_map(|c| sent.iter().map(move |p| c * g.height * g.width + p));
     let shift = |k: usize| layer.channel_shifts.get(k).copied().unwrap_or(0);
     let ProductMaterial { mask: r, share, mut stock } = material;
-    let mut y = share.to_vec();
+    let unpacked = |kept: Kept, ring, n| -> Result<Vec<u64>> {
+        Ok(unpack(&kept.load()?, ring, n).map_err(copriv_ot::OtError::from)?)
+    };
+    let mut y = unpacked(share, layer.output_ring(), g.filters * pixels)?;
     if party.is_server() {
         let weights = weights.ok_or_else(|| Error::Usage("the server needs its weights".into()))?;
         let n = g.channels * sent.len();
@@ -183,6 +193,7 @@ pub fn online(
             *y = (y.wrapping_add(local << extra) << shift(k)).wrapping_add(bias);
         }
     } else {
+        let r = Zeroizing::new(unpacked(r, from, g.channels * sent.len())?);
         let opened: Vec<u64> = at().zip(r.iter()).map(|(at, r)| x[at].wrapping_sub(*r) & low).collect();
         party.channel.send(&pack(&opened, from))?;
         let mut masks = Zeroizing::new(vec![0; if layer.wrap.is_some() { x.len() } else { 0 }]);

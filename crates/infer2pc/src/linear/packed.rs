@@ -1,13 +1,17 @@
 //! Offline products by packed VOLE; see `copriv_plan::linear` and [`copriv_ot::vole`].
 //!
 //! A channel's groups are independent of the others', so channels are shared out to the cores, and a
-//! chunk of channels is computed by one party while the other is at the next.
+//! chunk of channels is computed by one party while the other is at the next, and the messages between them
+//! travel: what is held does not grow with the layer's messages.
+
+use std::ops::Range;
+use std::sync::mpsc::{self, Receiver};
 
 use copriv_model::LayerWeights;
 use copriv_model::kernel::mask;
-use copriv_ot::OtError;
-use copriv_ot::vole::{Depths, HolderTrees, Lane, PuncturedTrees, Radices, Sums, Ticket};
+use copriv_ot::vole::{Depths, HolderTrees, Lane, PuncturedTrees, Radices, Sums, Ticket, Use};
 use copriv_ot::wire::{BitReader, BitWriter};
+use copriv_ot::{Channel, OtError};
 use copriv_plan::linear::{Digit, Form, Group, PlaneGroups, Product};
 use rayon::prelude::*;
 use zeroize::Zeroizing;
@@ -25,7 +29,7 @@ pub(super) fn packed(
     party: &mut Party,
     layer: &Product,
     form: &Form,
-    groups: std::ops::Range<usize>,
+    groups: Range<usize>,
     secret: &mut Operand,
     accumulators: &mut [u64],
 ) -> Result<()> {
@@ -40,74 +44,82 @@ pub(super) fn packed(
     };
     let message_of = |channel: usize| shape_of(channel).iter().map(PlaneGroups::message_bytes).sum::<usize>();
 
-    let workers = rayon::current_num_threads().min(g.channels);
+    let workers = party.memory.workers(layer, rayon::current_num_threads().min(g.channels));
     let mut sums: Vec<Zeroizing<Vec<u64>>> =
         (1..workers).map(|_| Zeroizing::new(vec![0; accumulators.len()])).collect();
     let mut rows: Vec<&mut [u64]> =
         std::iter::once(&mut *accumulators).chain(sums.iter_mut().map(|s| s.as_mut_slice())).collect();
     let (trees, mut uses) = party.trees_for(groups)?;
+    // A chunk is a job for each worker.
     let per_chunk = (BYTES_PER_CHUNK / message_of(0).max(1)).max(workers);
+    let mut chunks: Vec<Vec<Job>> = Vec::new();
     for first in (0..g.channels).step_by(per_chunk) {
-        let channels = first..(first + per_chunk).min(g.channels);
-        let mut jobs = Vec::new();
-        let each = channels.len().div_ceil(workers);
-        for first in channels.clone().step_by(each) {
-            let channels = first..(first + each).min(channels.end);
+        let end = (first + per_chunk).min(g.channels);
+        let each = (end - first).div_ceil(workers);
+        let mut jobs = Vec::with_capacity(workers);
+        for first in (first..end).step_by(each) {
+            let channels = first..(first + each).min(end);
             let n = channels.clone().flat_map(&shape_of).map(|plane| plane.groups.len()).sum();
             let (mine, rest) = uses.split_at(n);
             uses = rest;
-            jobs.push((channels, mine));
+            jobs.push(Job { message: channels.clone().map(message_of).sum(), channels, uses: mine });
         }
-        let layer = Layer { product: layer, form };
-        match (&*trees, &mut *secret) {
-            (Trees::Holder(trees), Operand::Mask { planes, .. }) => {
-                let masks = jobs.iter().map(|(channels, _)| channels.len());
-                let masks = split(&mut planes[first * form.plane_entries()..], form.plane_entries(), masks);
+        chunks.push(jobs);
+    }
+    let this = Layer { product: layer, form };
+    match (&*trees, &mut *secret) {
+        (Trees::Holder(trees), Operand::Mask { planes, .. }) => {
+            let mut rest = &mut planes[..];
+            for jobs in chunks {
+                let masks = jobs.iter().map(|job| job.channels.len());
+                let masks = split(&mut rest, form.plane_entries(), masks);
                 let work = jobs.into_par_iter().zip(masks).zip(&mut rows);
-                let messages: Vec<Vec<u8>> = work
-                    .map(|(((channels, uses), masks), sums)| {
-                        let mut tickets = uses.tickets();
-                        let mut message = Vec::new();
-                        let mut scratch = Scratch::default();
-                        for (channel, mask) in channels.zip(masks.chunks_exact_mut(form.plane_entries())) {
-                            let mut rest = mask;
-                            for groups in shape_of(channel) {
-                                let (r, later) = rest.split_at_mut(groups.len);
-                                rest = later;
-                                let plane = Plane { groups, channel, sums };
-                                layer.hold(trees, &mut tickets, plane, r, &mut scratch, &mut message)?;
-                            }
-                        }
-                        Ok(message)
-                    })
-                    .collect::<Result<_>>()?;
-                for message in messages {
-                    party.channel.send(&message)?;
-                }
-            }
-            (Trees::Punctured(trees), Operand::Weights(weights)) => {
-                let messages: Vec<Vec<u8>> = jobs
-                    .iter()
-                    .map(|(channels, _)| party.channel.recv(channels.clone().map(message_of).sum()))
-                    .collect::<std::result::Result<_, _>>()?;
-                let work = jobs.into_par_iter().zip(&messages).zip(&mut rows);
-                work.try_for_each(|(((channels, uses), message), sums)| {
-                    let mut tickets = uses.tickets();
-                    let mut message = &message[..];
+                let hold = |((job, masks), sums): ((Job, &mut [u64]), &mut &mut [u64])| {
+                    let mut tickets = job.uses.tickets();
+                    let mut message = Vec::with_capacity(job.message);
                     let mut scratch = Scratch::default();
-                    for channel in channels {
+                    for (channel, mask) in job.channels.zip(masks.chunks_exact_mut(form.plane_entries())) {
+                        let mut rest = mask;
                         for groups in shape_of(channel) {
-                            let (mine, later) = message.split_at(groups.message_bytes());
-                            message = later;
+                            let (r, later) = rest.split_at_mut(groups.len);
+                            rest = later;
                             let plane = Plane { groups, channel, sums };
-                            layer.puncture(trees, &mut tickets, plane, weights, &mut scratch, mine)?;
+                            this.hold(trees, &mut tickets, plane, r, &mut scratch, &mut message)?;
                         }
                     }
-                    Ok::<(), Error>(())
-                })?;
+                    Ok(message)
+                };
+                // The channel's writer sends one chunk while the next is made.
+                for message in work.map(hold).collect::<Result<Vec<_>>>()? {
+                    party.channel.stream(&message)?;
+                }
             }
-            _ => return Err(Error::Usage("these trees are the other party's".into())),
         }
+        (Trees::Punctured(trees), Operand::Weights(weights)) => {
+            let puncture = |((job, message), sums): ((Job, &Vec<u8>), &mut &mut [u64])| {
+                let mut tickets = job.uses.tickets();
+                let mut message = &message[..];
+                let mut scratch = Scratch::default();
+                for channel in job.channels {
+                    for groups in shape_of(channel) {
+                        let (mine, later) = message.split_at(groups.message_bytes());
+                        message = later;
+                        let plane = Plane { groups, channel, sums };
+                        this.puncture(trees, &mut tickets, plane, weights, &mut scratch, mine)?;
+                    }
+                }
+                Ok::<(), Error>(())
+            };
+            let sizes: Vec<Vec<usize>> =
+                chunks.iter().map(|jobs| jobs.iter().map(|job| job.message).collect()).collect();
+            received_ahead(&mut party.channel, &sizes, |received| {
+                chunks.into_iter().try_for_each(|jobs| {
+                    let messages = received.recv().map_err(|_| Error::Usage("no more messages".into()))??;
+                    jobs.into_par_iter().zip(&messages).zip(&mut rows).try_for_each(puncture)
+                })
+            })?;
+        }
+        _ => return Err(Error::Usage("these trees are the other party's".into())),
     }
     drop(rows);
     for sums in &sums {
@@ -122,6 +134,40 @@ pub(super) fn packed(
         add_offsets(layer, form, planes, accumulators);
     }
     Ok(())
+}
+
+/// Channels for one worker, the right to use their trees once, and the bytes of their message.
+struct Job {
+    channels: Range<usize>,
+    uses: Use,
+    message: usize,
+}
+
+/// Message bytes of a chunk with so many workers, if a channel's message has `message` bytes.
+pub(super) fn chunk_bytes(message: usize, workers: usize) -> usize {
+    BYTES_PER_CHUNK.max(workers * message)
+}
+
+/// Runs `work` on chunks of messages of these sizes, each received while `work` is at the one before.
+fn received_ahead(
+    channel: &mut Channel,
+    sizes: &[Vec<usize>],
+    work: impl FnOnce(Receiver<Result<Vec<Vec<u8>>>>) -> Result<()>,
+) -> Result<()> {
+    std::thread::scope(|scope| {
+        let (sender, receiver) = mpsc::sync_channel(0);
+        scope.spawn(move || {
+            for sizes in sizes {
+                let messages = sizes.iter().map(|&n| channel.recv(n)).collect::<std::result::Result<_, _>>();
+                let failed = messages.is_err();
+                // Without a receiver the work has failed, which is told there.
+                if sender.send(messages.map_err(Error::from)).is_err() || failed {
+                    return;
+                }
+            }
+        });
+        work(receiver)
+    })
 }
 
 /// Working memory of a core.
@@ -309,13 +355,16 @@ fn out_of_trees() -> Error {
     Error::Usage("the trees of another plan".into())
 }
 
-/// Consecutive parts of `values` of so many units each.
-fn split<T>(values: &mut [T], unit: usize, parts: impl Iterator<Item = usize>) -> Vec<&mut [T]> {
-    let mut rest = values;
+/// Takes consecutive parts of so many units each off the front of `values`.
+fn split<'v, T>(
+    values: &mut &'v mut [T],
+    unit: usize,
+    parts: impl Iterator<Item = usize>,
+) -> Vec<&'v mut [T]> {
     parts
         .map(|n| {
-            let (part, later) = std::mem::take(&mut rest).split_at_mut(n * unit);
-            rest = later;
+            let (part, later) = std::mem::take(values).split_at_mut(n * unit);
+            *values = later;
             part
         })
         .collect()

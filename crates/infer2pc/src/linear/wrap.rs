@@ -26,12 +26,15 @@ pub(super) fn correct(
     let area = layer.geometry.height * layer.geometry.width;
     let sites: Vec<(usize, &Site)> =
         (0..layer.geometry.channels).flat_map(|c| wraps.sites().iter().map(move |site| (c, site))).collect();
+    if sites.is_empty() {
+        return Ok(());
+    }
     let values: Vec<u64> = sites.iter().map(|(channel, site)| mine[channel * area + site.pixel]).collect();
     let bits = bits(party, stock, &wraps, &values)?;
     let mut sums = Sums { layer, from: wraps.wrap.from, y };
     let width = [wraps.width];
     let Some(weights) = weights else {
-        let mut rots = stock.receive(sites.len())?;
+        let mut rots = stock.receive_long(sites.len())?;
         party.channel.send(&rots.flips(&bits))?;
         for (channel, site) in sites {
             let entries = wraps.entries(site);
@@ -41,7 +44,7 @@ pub(super) fn correct(
         }
         return Ok(());
     };
-    let mut rots = stock.send(sites.len())?;
+    let mut rots = stock.send_long(sites.len())?;
     let flips = party.channel.recv(packed_len(sites.len(), 1))?;
     let flips = unpack_bits(&flips, sites.len()).map_err(OtError::from)?;
     let mut met = Vec::new();
@@ -62,7 +65,7 @@ pub(super) fn correct(
             sums.add(channel, site, |i| shares[i].wrapping_add(own.wrapping_mul(met[i])));
         };
         let message = cot::vector_sender(rots.take(1)?, &width, met.len(), delta, add)?;
-        party.channel.send(&message)?;
+        party.channel.stream(&message)?;
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::thread;
 
 use copriv_infer2pc::engine::{self, Measured};
-use copriv_infer2pc::{Channel, OtStock, Party, Role};
+use copriv_infer2pc::{Channel, OtStock, Party, Role, memory};
 use copriv_model::kernel::mask;
 use copriv_model::{Model, Weights, execute};
 use copriv_plan::ot::{Choices, Flavour, OtMeter};
@@ -108,7 +108,7 @@ pub fn operator(
     let one = |party: &mut Party, share: &[u64]| {
         let start = party.channel.traffic();
         party.channel.mark_phase();
-        let mut stock = party.stock(cost.ots).unwrap();
+        let mut stock = party.stock(&cost.uses).unwrap();
         let offline = party.channel.traffic() - start;
         party.channel.mark_phase();
         let result = run(party, &mut stock, share);
@@ -120,19 +120,25 @@ pub fn operator(
     let measured = |t: copriv_ot::Traffic| Traffic { up: t.sent, down: t.received, rounds: t.rounds };
     assert_eq!(
         measured(offline),
-        Meter::new().count(&OtMeter::new(choice.flavour).extend(cost.ots, Choices::Random)),
+        Meter::new().count(&OtMeter::new(choice.flavour).extend(cost.ots(), Choices::Random)),
         "offline"
     );
     assert_eq!(measured(online), Meter::new().count(&cost.online), "online");
     a.iter().zip(&b).map(|(a, b)| a.wrapping_add(*b) & mask(to)).collect()
 }
 
-/// Runs `model` privately and compares every value, and the traffic of every layer.
+/// Runs `model` privately and compares every value, and the traffic of every layer. The parties' memories are
+/// bounded, each by its own bound or none, which changes nothing.
 pub fn check(model: &Model, choice: Choice, x: &[i64]) {
     let plan = Plan::new(&model.graph, choice).unwrap();
     let run = |party: &mut Party, weights: Option<&Weights>, x: Option<&[i64]>| {
         let mut measured = Measured::default();
         engine::plant(party, &plan, weights).unwrap();
+        let bounds = [None, Some(0), Some(100), Some(10_000)];
+        let bound = bounds[usize::from(plan.hash()[usize::from(party.is_server())] % 4)];
+        if let Some(room) = bound {
+            party.limit_memory(memory::least(&plan).0 + room, &plan).unwrap();
+        }
         let material = engine::offline(party, &plan, weights, &mut measured).unwrap();
         let mut shares = Vec::new();
         let keep = |_: usize, share: &[u64]| shares.push(share.to_vec());

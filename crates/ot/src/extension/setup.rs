@@ -12,7 +12,7 @@ use crate::softspoken::{self, KAPPA};
 use crate::{OtError, OtFlavour, ferret};
 
 /// Protocol name and version, then one byte of role and one of flavour.
-const HELLO: &[u8; 7] = b"cpv-ot2";
+const HELLO: &[u8; 7] = b"cpv-ot3";
 const NONCE: usize = 32;
 /// Bytes of each party's first message.
 pub(crate) const BASE_BYTES: usize = HELLO.len() + 2 + NONCE + SENDER_BYTES + KAPPA * RECEIVER_BYTES;

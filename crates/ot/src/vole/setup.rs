@@ -34,7 +34,7 @@ pub fn setup_holder(
     let delta = Zeroizing::new(ot.delta());
     let mut roots = Secret::with_capacity(depths.groups());
     for runs in depths.chunks(CHUNK) {
-        let (rows, _) = ot.correlate(chan, levels(&runs), &mut Secret::default())?;
+        let (rows, _) = ot.correlate(chan, levels(&runs), &Secret::default())?;
         let mut sums = vec![0; levels(&runs) - groups(&runs)];
         let (mut rows, mut rest) = (&rows[..], &mut sums[..]);
         for run in runs {
@@ -75,7 +75,7 @@ pub fn setup_puncturer(
                 choices.extend((0..run.depth).map(|i| (!leaf >> i & 1) as u8));
             }
         }
-        let (_, mut rows) = ot.correlate(chan, 0, &mut choices)?;
+        let (_, mut rows) = ot.correlate(chan, 0, &choices)?;
         let message = chan.recv(16 * (levels(&runs) - groups(&runs)))?;
         let (mut rest, mut sums) = (&mut rows[..], &message[..]);
         for run in runs {

@@ -28,7 +28,7 @@ impl Product {
         let online = self.online(choice);
         let form = self.form();
         let made = self.making(&form, &OnceCell::new(), choice);
-        let online_ots = fresh_ots(online.ots, choice);
+        let online_ots = fresh_ots(online.ots(), choice);
         Cost { offline: made.offline + online_ots, online: Meter::new().count(&online.online), ..made }
     }
 
@@ -83,7 +83,7 @@ impl Product {
             _ => vec![Algorithm::Direct],
         };
         let online = self.online(choice);
-        let (online, online_ots) = (Meter::new().count(&online.online), fresh_ots(online.ots, choice));
+        let (online, online_ots) = (Meter::new().count(&online.online), fresh_ots(online.ots(), choice));
         let mut best: Option<(f64, Self)> = None;
         for algorithm in algorithms {
             let mut candidate = Self { algorithm, ..self.clone() };

@@ -26,7 +26,7 @@ pub use winograd::Tile;
 pub use wrap::{Site, Wrap, Wraps};
 
 use crate::choice::Choice;
-use crate::ot::{Choices, Offline, Ots, packed};
+use crate::ot::{Choices, Offline, packed};
 use crate::traffic::Flow;
 
 /// What makes shares of `W * r`.
@@ -113,7 +113,7 @@ impl Product {
                 vec![Offline::Message(Flow::Up(total.message_bytes))]
             }
         };
-        parts.push(Offline::Extend(self.online(choice).ots, Choices::Random));
+        parts.push(Offline::Extend(self.online(choice).ots(), Choices::Random));
         parts
     }
 
@@ -122,7 +122,7 @@ impl Product {
     pub fn online(&self, choice: Choice) -> crate::Cost {
         let pixels = self.form().pixels_sent().len() as u64;
         let opened = packed(self.geometry.channels as u64 * pixels, u64::from(self.input_ring()));
-        let opening = crate::Cost { ots: Ots::default(), online: vec![Flow::Up(opened)] };
+        let opening = crate::Cost::messages(vec![Flow::Up(opened)]);
         opening.then(self.wrap_cost(choice))
     }
 

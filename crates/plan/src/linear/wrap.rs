@@ -28,8 +28,9 @@ use super::{Algorithm, Form, Product, cot};
 use crate::baseline;
 use crate::choice::Choice;
 use crate::cost::{self, Cost};
-use crate::ot::{Ots, packed};
+use crate::ot::packed;
 use crate::traffic::Flow;
+use crate::uses::{Use, UseKind};
 
 /// The input's shares are in a ring of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -128,12 +129,12 @@ impl Product {
         let found = if !wrap.sign_known {
             cost::greater(n, wrap.from, choice)
         } else if choice.preset.is_baseline() {
-            Cost { ots: Ots::default(), online: baseline::exchange(&[baseline::wrap_lookups(n)]) }
+            Cost::messages(baseline::exchange(&[baseline::wrap_lookups(n)]))
         } else {
             Cost::default()
         };
         let online = vec![Flow::Up(packed(n, 1)), Flow::Down(channels * bytes)];
-        found.then(Cost { ots: Ots::from_server(n), online })
+        found.then(Cost { uses: vec![Use::from_server(n, UseKind::Long)], online })
     }
 }
 

@@ -10,6 +10,8 @@ use copriv_model::{Bias, Graph, LayerWeights, Model, Weights, execute};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use crate::cli::MemoryArgs;
+
 /// Random weights of a graph's widths, without biases: what a protocol sends does not depend on them.
 pub fn random_model(graph: Graph, seed: u64) -> Result<Model> {
     let mut rng = StdRng::seed_from_u64(seed);
@@ -26,18 +28,26 @@ pub fn random_model(graph: Graph, seed: u64) -> Result<Model> {
 }
 
 /// Runs `inferences` and compares every output with the executor, and every byte and round with the
-/// plan. Gives what the client measured.
+/// plan; each party may hold `memory`. Gives what the client measured.
 ///
 /// # Errors
 /// A party failed, or something differs.
-pub fn measure(model: &Model, terms: Terms, inferences: u32) -> Result<Report> {
+pub fn measure(model: &Model, terms: Terms, inferences: u32, memory: MemoryArgs) -> Result<Report> {
     let mut rng = StdRng::seed_from_u64(1);
     let input = model.graph.input_type();
     let (min, max) = (input.min() as i64, input.max() as i64);
+    if let Some(bytes) = memory.memory {
+        copriv_infer2pc::memory::check(bytes, &terms.plan(&model.graph, inferences)?)?;
+    }
     let (server, client) = loopback()?;
     std::thread::scope(|scope| {
-        let server = scope.spawn(|| Server::accept(server, model, None)?.run());
+        let server = scope.spawn(|| {
+            let mut server = Server::accept(server, model, None)?;
+            memory.memory.map_or(Ok(()), |bytes| server.limit_memory(bytes))?;
+            server.run()
+        });
         let mut client = Client::connect(client, terms, inferences, None)?;
+        memory.memory.map_or(Ok(()), |bytes| client.limit_memory(bytes))?;
         for i in 0..inferences {
             let x: Vec<i64> = (0..input.len()).map(|_| rng.random_range(min..=max)).collect();
             let material = client.offline()?;
