@@ -2,7 +2,7 @@
 # With and without bytes in the loss of the search, and beside SNL, SENet and pruning without a search.
 # usage: run.sh COPRIV FOLDER      (the program; a folder for the runs)
 # First MobileNetV2-w0.75 at 32x32, searches only, priced in CoPriv's fixed point under its preset; then the
-# demo's network, finetuned, for accuracy over bytes (not run yet). About ten minutes on two idle cores.
+# demo's network, finetuned, for accuracy over bytes. About ten minutes on two idle cores.
 # A search of 20 steps needs a large weight: at 0.3 the gates' noise decides and nothing is saved.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
