@@ -358,7 +358,7 @@ fn products_are_second_differences(graph: Graph) {
                 norm += expected.powi(2);
             }
         }
-        assert!(norm > 0.1, "{of:?}: {norm}");
+        assert!(norm > 0.01, "{of:?}: {norm}");
         assert!(error.sqrt() < 1e-4 * norm.sqrt(), "{of:?}: {} of {}", error.sqrt(), norm.sqrt());
     }
 }
