@@ -23,7 +23,7 @@ for seed in ${SEEDS:-1 2 3}; do
     [ -e "$float/done" ] || { "$copriv" train --arch mbv2-tiny --seed "$seed" --out "$float"; touch "$float/done"; }
     start=$float/best.safetensors
     bits() {
-        made "$out/$1" || "$copriv" bits "$start" --seed "$seed" --probes 20 --images 128 --ot softspoken8 \
+        made "$out/$1" || "$copriv" bits "$start" --seed "$seed" --probes 100 --images 256 --ot softspoken8 \
             --comm-limit "$2" --method "$3" --out "$out/$1.toml" --json "$out/$1.json" > "$out/$1.txt"
     }
     bits "all-$seed" 1000GB hessian
