@@ -304,6 +304,10 @@ pub struct Bits {
     /// Training images that the curvature is of: an even sample
     #[arg(long, default_value_t = 512)]
     pub images: usize,
+    /// Keeps the curvature in this file, and reads it from there if it was measured before, on the same
+    /// network: for several limits
+    #[arg(long, value_name = "FILE")]
+    pub curvature: Option<PathBuf>,
     /// Width of the activations that have none of their own, 2 to 8
     #[arg(long)]
     pub act_bits: Option<u32>,

@@ -292,14 +292,16 @@ fn chosen_widths_keep_within_the_limit_once_exported() {
     save_chain(&folder.path().join("float.safetensors"));
     let (float, toml, json, model) =
         (path("float.safetensors"), path("bits.toml"), path("bits.json"), path("model"));
+    let curvature = path("curvature.json");
     let choose = |limit: &str| {
         let args = ["bits", &float, "--comm-limit", limit, "--probes", "2", "--images", "16"];
-        let files = ["--ot", "iknp", "--out", &toml, "--json", &json];
+        let files = ["--ot", "iknp", "--out", &toml, "--json", &json, "--curvature", &curvature];
         let all: Vec<&str> = args.into_iter().chain(files).collect();
         run(&all)
     };
     let (code, stdout, stderr) = choose("1GB");
     assert_eq!(code, 0, "{stdout}{stderr}");
+    assert!(stderr.contains("curvature along weights"), "{stderr}");
     let outcome =
         || serde_json::from_str::<serde_json::Value>(&std::fs::read_to_string(&json).unwrap()).unwrap();
     let planned = |outcome: &serde_json::Value| outcome["choice"]["planned"].as_u64().unwrap();
@@ -312,6 +314,7 @@ fn chosen_widths_keep_within_the_limit_once_exported() {
     let limit = planned(&widest) * 97 / 100;
     let (code, stdout, stderr) = choose(&limit.to_string());
     assert_eq!(code, 0, "{stdout}{stderr}");
+    assert!(!stderr.contains("curvature"), "kept from before: {stderr}");
     let outcome = outcome();
     assert!(planned(&outcome) <= limit && planned(&outcome) > limit * 9 / 10, "{outcome}");
 
@@ -326,6 +329,16 @@ fn chosen_widths_keep_within_the_limit_once_exported() {
     assert_eq!(bytes, planned(&outcome), "the exported model's plan");
 
     let limit = ["bits", &float, "--probes", "1", "--images", "8", "--out", &toml, "--comm-limit"];
+    let fails_reusing = |expected: &[&str]| {
+        let args = limit.iter().copied().chain(["1GB", "--curvature", &curvature]);
+        fails(&args.collect::<Vec<_>>(), expected);
+    };
+    fails_reusing(&["curvature.json", "--images 16 --probes 2"]);
+    let kept = std::fs::read_to_string(&curvature).unwrap();
+    std::fs::write(&curvature, kept.replacen("\"network\": \"", "\"network\": \"0", 1)).unwrap();
+    fails_reusing(&["curvature.json", "another network"]);
+    std::fs::write(&curvature, &kept[..kept.len() / 2]).unwrap();
+    fails_reusing(&["curvature.json", "not a file of"]);
     fails(
         &limit.iter().copied().chain(["1kB", "--ot", "iknp"]).collect::<Vec<_>>(),
         &["1000 bytes", "narrowest"],

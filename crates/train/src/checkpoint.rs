@@ -7,6 +7,7 @@ use std::path::Path;
 use copriv_model::file::write_whole;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::TrainError;
 use crate::data::PixelScale;
@@ -78,6 +79,24 @@ impl Checkpoint {
     /// Whether each block still has its rectifiers.
     pub fn kept_blocks(&self) -> Vec<bool> {
         self.graph.blocks.iter().map(|b| b.state == BlockState::Kept).collect()
+    }
+
+    /// SHA-256, in hexadecimal, of the network and its parameters: equal for two checkpoints that compute the same
+    /// in the same way.
+    ///
+    /// # Errors
+    /// None that is known: a graph is always written.
+    pub fn digest(&self) -> Result<String, TrainError> {
+        let mut hash = Sha256::new();
+        let graph = serde_json::to_vec(&self.graph).map_err(|e| TrainError::graph("network", e.to_string()))?;
+        hash.update((graph.len() as u64).to_le_bytes());
+        hash.update(graph);
+        for (name, array) in self.weights.iter() {
+            hash.update((name.len() as u64).to_le_bytes());
+            hash.update(name);
+            array.data.iter().for_each(|v| hash.update(v.to_le_bytes()));
+        }
+        Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
     /// Writes the whole file or none: to a temporary name beside `path`, then renamed.

@@ -28,7 +28,8 @@ pub struct Prune {
     /// Of what --method snl and senet make masks
     #[arg(long, value_enum, default_value_t)]
     pub by: MaskBy,
-    /// Weight of communication in the loss of --method comm; 0 searches without it [default: 0.3]
+    /// Weight of communication against accuracy in --method comm: 1 gives both the same say, 0 searches
+    /// without it [default: 1]
     #[arg(long, value_parser = lambda)]
     pub lambda: Option<f64>,
     /// No ReLU behind a block that has lost those inside

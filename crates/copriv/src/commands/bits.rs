@@ -1,24 +1,24 @@
 //! `copriv bits`: a width for every layer under a limit of bytes.
 
+mod curvature;
+mod tables;
+
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use comfy_table::presets::UTF8_FULL_CONDENSED;
-use comfy_table::{CellAlignment, Table};
 use copriv_infer2pc::{Reveal, Terms};
 use copriv_model::Graph;
 use copriv_model::file::write_whole;
 use copriv_plan::{Choice, Flavour, Plan};
-use copriv_train::bits::{Costs, Curvature, Prices, Search, Solution, Widths};
+use copriv_train::bits::{Costs, Prices, Search, Solution, Widths};
 use copriv_train::data;
-use copriv_train::hessian::{Of, Trace, TraceConfig, traces};
+use copriv_train::hessian::Trace;
 use copriv_train::quant::QuantConfig;
 use copriv_train::{ExportConfig, merge};
 use serde::{Deserialize, Serialize};
 
-use crate::cli::{self, BitsMethod, BitsOf};
-use crate::progress::Bar;
+use crate::cli::{self, BitsMethod};
 use crate::report::write_json;
 
 /// Inferences that a price is the mean of: long enough for Ferret's iterations to even out.
@@ -94,25 +94,7 @@ pub fn run(args: &cli::Bits) -> Result<()> {
     let mut base = export.quant.clone();
     base.act_bits = args.act_bits.unwrap_or(base.act_bits);
 
-    let config = TraceConfig {
-        probes: args.probes,
-        images: args.images,
-        device: args.device,
-        seed: args.seed,
-        ..TraceConfig::default()
-    };
-    let measure = |of, label| {
-        let bar = Bar::new(label, config.probes as u64);
-        let found = traces(&merged, &dataset.train, of, &config, || bar.advance(1));
-        bar.finish();
-        found
-    };
-    let weights = measure(Of::Weights, "curvature along weights")?;
-    let values = match args.layers {
-        BitsOf::Weights => None,
-        BitsOf::WeightsAndActivations => Some(measure(Of::Values, "curvature along activations")?),
-    };
-    let curvature = Curvature { weights, values };
+    let curvature = curvature::of(args, &merged, &dataset)?;
     let search = Search::new(&merged, &dataset.train.sample(export.calibration), &base, &curvature)?;
 
     let uniform = search.uniform();
@@ -154,8 +136,8 @@ pub fn run(args: &cli::Bits) -> Result<()> {
         .with_context(|| format!("{} cannot be written", args.out.display()))?;
     if args.json.as_deref() != Some(Path::new("-")) {
         let traces = &curvature.weights.layers;
-        say!("{} probes of the curvature\n{}", curvature.weights.probes, layers(&search, traces, &solution));
-        say!("{}", front_table(&front));
+        say!("{} probes of the curvature\n{}", curvature.weights.probes, tables::layers(&search, traces, &solution));
+        say!("{}", tables::front(&front));
         say!(
             "{:.3} MB an inference of at most {:.3}; layer by layer the planner had said {:.3}. The widths lie in {}",
             mb(choice.planned),
@@ -246,57 +228,6 @@ fn described<'a>(search: &'a Search<'_>, traces: &[Trace], solution: &Solution) 
             chosen: unit.options[option],
         })
         .collect()
-}
-
-/// One row a layer; sensitivities of the activation's chosen width.
-fn layers(search: &Search<'_>, traces: &[Trace], solution: &Solution) -> Table {
-    let header = ["layer", "weights", "mean trace", "+-", "omega at W2", "W3", "W4", "W8", "W", "A"];
-    let mut table = table(&header);
-    for layer in described(search, traces, solution) {
-        let omega = |bits: u32| {
-            let wanted = |w: &Widths| w.weights == bits && w.activation == layer.chosen.activation;
-            let at = layer.options.iter().position(wanted);
-            at.map_or_else(String::new, |i| format!("{:.2e}", layer.sensitivity[i]))
-        };
-        let n = layer.elements as f64;
-        table.add_row([
-            layer.name.to_owned(),
-            layer.elements.to_string(),
-            format!("{:.2e}", layer.trace / n),
-            format!("{:.0e}", layer.error / n),
-            omega(2),
-            omega(3),
-            omega(4),
-            omega(8),
-            layer.chosen.weights.to_string(),
-            layer.chosen.activation.map_or_else(String::new, |bits| bits.to_string()),
-        ]);
-    }
-    table
-}
-
-fn front_table(front: &[Point]) -> Table {
-    let mut table = table(&["chosen by", "limit MB", "planned MB", "omega", "weight bits"]);
-    for point in front {
-        table.add_row([
-            format!("{:?}", point.method).to_lowercase(),
-            point.limit.map_or_else(String::new, |limit| format!("{:.3}", mb(limit))),
-            format!("{:.3}", mb(point.planned)),
-            format!("{:.3e}", point.sensitivity),
-            point.weights.iter().map(u32::to_string).collect::<String>(),
-        ]);
-    }
-    table
-}
-
-/// A table whose columns but the first hold figures.
-fn table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_style(UTF8_FULL_CONDENSED).set_header(header.to_vec());
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    table
 }
 
 fn mb(bytes: u64) -> f64 {

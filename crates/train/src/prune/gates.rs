@@ -12,12 +12,14 @@ use crate::rewrite::drop_rectifiers;
 #[serde(deny_unknown_fields)]
 pub(crate) struct GateSearch {
     alpha: Vec<f32>,
+    /// The gates' gradients, averaged over time.
     velocity: Vec<f64>,
-    /// Mean square of the gates' gradients, averaged over time.
+    /// Their mean square, likewise.
     power: f64,
     open: Vec<bool>,
-    /// Gradient of the communication term.
+    /// Bytes that closing each gate saves: their distance from the mean, in standard deviations.
     pull: Vec<f64>,
+    lambda: f64,
     /// What closing each gate counts: 1, or the bytes it saves.
     weight: Vec<f64>,
     /// What the closed gates must add up to in the end.
@@ -40,14 +42,15 @@ impl GateSearch {
             Some(limit) => (saving.iter().map(|s| s.max(0.0)).collect(), limit.excess),
             None => (vec![1.0; n], n as f64 - (config.budget * n as f64).round()),
         };
-        let total: f64 = saving.iter().map(|s| s.abs()).sum();
-        let share = |s: &f64| if total > 0.0 { s / total } else { 0.0 };
+        let mean = saving.iter().sum::<f64>() / n.max(1) as f64;
+        let spread = root_mean_square(saving.iter().map(|s| s - mean));
         Self {
             alpha: vec![0.5; n],
             velocity: vec![0.0; n],
             power: 0.0,
             open: vec![true; n],
-            pull: saving.iter().map(|s| config.lambda * share(s)).collect(),
+            pull: saving.iter().map(|s| if spread > 0.0 { (s - mean) / spread } else { 0.0 }).collect(),
+            lambda: config.lambda,
             weight,
             needed,
             step: 0,
@@ -81,18 +84,20 @@ impl GateSearch {
     /// One update from the gradient of the cross entropy.
     pub(crate) fn update(&mut self, gradient: &[f32]) {
         let n = self.alpha.len().max(1) as f64;
-        let mut total: Vec<f64> = gradient.iter().zip(&self.pull).map(|(g, p)| f64::from(*g) + p).collect();
         // The multiplier of the budget: what all gates want alike decides nothing.
-        let common = total.iter().sum::<f64>() / n;
-        total.iter_mut().for_each(|g| *g -= common);
-        let power = total.iter().map(|g| g * g).sum::<f64>() / n;
+        let common = gradient.iter().map(|g| f64::from(*g)).sum::<f64>() / n;
+        let gradient: Vec<f64> = gradient.iter().map(|g| f64::from(*g) - common).collect();
+        let power = gradient.iter().map(|g| g * g).sum::<f64>() / n;
         self.step += 1;
         self.power = INERTIA * self.power + (1.0 - INERTIA) * power;
         let unbiased = self.power / (1.0 - INERTIA.powi(self.step.min(1000) as i32));
         let unit = self.rate / (unbiased.sqrt() + 1e-12);
-        for ((alpha, velocity), g) in self.alpha.iter_mut().zip(&mut self.velocity).zip(&total) {
+        for (velocity, g) in self.velocity.iter_mut().zip(&gradient) {
             *velocity = INERTIA * *velocity + (1.0 - INERTIA) * g;
-            *alpha = (*alpha - (unit * *velocity) as f32).clamp(0.0, 1.0);
+        }
+        let weight = self.lambda * root_mean_square(self.velocity.iter().copied());
+        for ((alpha, velocity), pull) in self.alpha.iter_mut().zip(&self.velocity).zip(&self.pull) {
+            *alpha = (*alpha - (unit * (velocity + weight * pull)) as f32).clamp(0.0, 1.0);
         }
         let done = (self.step as f64 / self.closing.max(1) as f64).min(1.0);
         // No more than that many whole gates before the end.
@@ -170,6 +175,11 @@ impl GateSearch {
     }
 }
 
+fn root_mean_square(values: impl ExactSizeIterator<Item = f64>) -> f64 {
+    let n = values.len().max(1) as f64;
+    (values.map(|v| v * v).sum::<f64>() / n).sqrt()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -234,7 +244,7 @@ mod tests {
         let saving: Vec<f64> = (0..16).map(|i| 2f64.powf(f64::from(i) / 3.0)).collect();
         let (mut with, mut without) = (0.0, 0.0);
         for seed in 0..10 {
-            for (lambda, left) in [(0.3, &mut with), (0.0, &mut without)] {
+            for (lambda, left) in [(1.0, &mut with), (0.0, &mut without)] {
                 let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
                 let mut gates = search(&saving, 8, lambda);
                 for _ in 0..60 {

@@ -3,11 +3,15 @@
 //! Every inverted residual block has one `alpha`, shared by its rectifiers. The loss is
 //!
 //! ```text
-//! L = CE + lambda * sum_i alpha_i * (Comm_i(1) - Comm_i(0)) / sum_j |Comm_j(1) - Comm_j(0)|
+//! L = CE + lambda * c * sum_i alpha_i * (Comm_i(1) - Comm_i(0)) / d
 //! ```
 //!
-//! minimised under a fixed sum of the gates, since the budget `s` is given: what pulls all of them
-//! alike is left out of the update, or every gate would end at the same limit.
+//! where `d` is the standard deviation of what is multiplied by the gates, and `c` that of the gates' gradients
+//! of the cross entropy, averaged over the last steps: at `lambda = 1` bytes and accuracy have the
+//! same say in every network, however large its gradients. (In CoPriv `lambda` is absolute; those gradients
+//! differ between networks by orders of magnitude.) It is minimised under a fixed sum of the gates,
+//! since the budget `s` is given: what pulls all of them alike is left out of the update, or every gate would
+//! end at the same limit.
 //! Forward, the `s` blocks of largest `alpha` rectify and the others are linear; backward, a
 //! rectifier is `alpha max(x, 0) + (1 - alpha) x`. The value of `alpha` is clamped to `[0, 1]`
 //! after each update while its gradient is not masked, so no gate gets stuck at a limit, and a
@@ -17,7 +21,6 @@
 //! With a limit of bytes ([`Limit`]) what must be closed is not a number of gates but a sum of savings;
 //! since savings of neighbours do not add up exactly, the planner has the last word once the search
 //! has ended.
-
 //!
 //! Beside it, what others do: [`snl`] and [`senet`] choose channels or positions of every rectifier.
 
@@ -56,7 +59,7 @@ pub struct PruneConfig {
     pub activation: bool,
     /// Masks by the position, not by the channel.
     pub pixels: bool,
-    /// Weight of communication in the loss.
+    /// Weight of communication against the cross entropy in the choice of blocks.
     pub lambda: f64,
     /// Step of the gates, in units of their gradients' root mean square.
     pub gate_rate: f64,
@@ -82,7 +85,7 @@ impl Default for PruneConfig {
             budget: 0.5,
             activation: true,
             pixels: true,
-            lambda: 0.3,
+            lambda: 1.0,
             gate_rate: 0.02,
             hysteresis: 0.02,
             search: Recipe { epochs: 2, rate: 0.02, warmup: 0.0, ..Recipe::default() },
