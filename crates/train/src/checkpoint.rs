@@ -88,7 +88,8 @@ impl Checkpoint {
     /// None that is known: a graph is always written.
     pub fn digest(&self) -> Result<String, TrainError> {
         let mut hash = Sha256::new();
-        let graph = serde_json::to_vec(&self.graph).map_err(|e| TrainError::graph("network", e.to_string()))?;
+        let graph =
+            serde_json::to_vec(&self.graph).map_err(|e| TrainError::graph("network", e.to_string()))?;
         hash.update((graph.len() as u64).to_le_bytes());
         hash.update(graph);
         for (name, array) in self.weights.iter() {

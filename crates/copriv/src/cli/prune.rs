@@ -6,7 +6,8 @@ use clap::{Args, ValueEnum};
 use copriv_train::quant::WeightWidth;
 use serde::{Deserialize, Serialize};
 
-use super::{Data, Network, Run, TermsArgs, bytes, share};
+use super::values::{bytes, share};
+use super::{Data, Network, Run, TermsArgs};
 
 #[derive(Args, Debug)]
 pub struct Prune {

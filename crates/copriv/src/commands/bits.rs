@@ -136,7 +136,11 @@ pub fn run(args: &cli::Bits) -> Result<()> {
         .with_context(|| format!("{} cannot be written", args.out.display()))?;
     if args.json.as_deref() != Some(Path::new("-")) {
         let traces = &curvature.weights.layers;
-        say!("{} probes of the curvature\n{}", curvature.weights.probes, tables::layers(&search, traces, &solution));
+        say!(
+            "{} probes of the curvature\n{}",
+            curvature.weights.probes,
+            tables::layers(&search, traces, &solution)
+        );
         say!("{}", tables::front(&front));
         say!(
             "{:.3} MB an inference of at most {:.3}; layer by layer the planner had said {:.3}. The widths lie in {}",
