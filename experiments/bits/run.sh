@@ -3,8 +3,9 @@
 #
 #   sh experiments/bits/run.sh [OUT]        # COPRIV=target/release/copriv
 #
-# 1. Hessian-guided against uniform and MACs-guided widths under the planned bytes of uniform W3 and W4, without
-#    and with quantisation-aware training.
+# 1. Hessian-guided against uniform and MACs-guided widths under the planned bytes of uniform W3 and W4 (weights,
+#    activations of 6 bits), and of W2A2 and W3A2 (weights and activations), without and with quantisation-aware
+#    training.
 # 2. W4A6 with a residual stream of 8 bits, by the progressive recipe.
 # 3. W2 and W3 mixed (the half of the layers that loses most by W2 has W3), A6, likewise; and ternary.
 #
@@ -24,24 +25,29 @@ for seed in ${SEEDS:-1 2 3}; do
     start=$float/best.safetensors
     bits() {
         made "$out/$1" || "$copriv" bits "$start" --seed "$seed" --probes 100 --images 256 --ot softspoken8 \
-            --comm-limit "$2" --method "$3" --out "$out/$1.toml" --json "$out/$1.json" > "$out/$1.txt"
+            --curvature "$out/curvature-$2-$seed" --layers "$2" --comm-limit "$3" --method "$4" \
+            --out "$out/$1.toml" --json "$out/$1.json" > "$out/$1.txt"
     }
-    bits "all-$seed" 1000GB hessian
-    for width in ${LIMITS:-3 4}; do
+    for widths in ${LIMITS:-w3 w4 w2a2 w3a2}; do
+        case $widths in
+            *a*) layers=weights+activations ;;
+            *) layers=weights ;;
+        esac
+        bits "all-$layers-$seed" $layers 1000GB hessian
         # The second layer never has the outer layers' fixed width. A byte of slack: a limit is compared before
         # rounding.
-        limit=$(field "$out/all-$seed.json" \
-            "1 + next(p['planned'] for p in d['front'] if p['method'] == 'uniform' and p['weights'][1] == $width)")
+        limit=$(field "$out/all-$layers-$seed.json" "1 + next(p['planned'] for p in d['front'] if p['method'] == 'uniform'
+            and '$widths' == 'w%d' % p['weights'][1] + ''.join('a%d' % bits for bits in p['activations'][:1]))")
         for method in ${METHODS:-uniform macs hessian}; do
-            name=w$width-$method-$seed
-            bits "$name" "$limit" $method
+            name=$widths-$method-$seed
+            bits "$name" $layers "$limit" $method
             for epochs in ${EPOCHS:-0 2}; do
                 made "$out/export-$name-$epochs" || "$copriv" export "$start" --bits "$out/$name.toml" --seed "$seed" \
                     --epochs $epochs --out "$out/model-$name-$epochs" --json "$out/export-$name-$epochs.json" > /dev/null
             done
         done
     done
-    python3 "$here/mixed.py" "$out/all-$seed.json" "$out/all-$seed.toml" > "$out/mixed-$seed.toml"
+    python3 "$here/mixed.py" "$out/all-weights-$seed.json" "$out/all-weights-$seed.toml" > "$out/mixed-$seed.toml"
     recipe() {
         made "$out/export-$1-$seed" || "$copriv" quantize "$start" --recipe "$here/../../recipes/quantise/progressive.toml" \
             --seed "$seed" --out "$out/model-$1-$seed" --json "$out/export-$1-$seed.json" $2 > /dev/null

@@ -55,6 +55,8 @@ struct Point {
     sensitivity: f64,
     /// Of each layer.
     weights: Vec<u32>,
+    /// Of the rectified activations that have a width of their own, in the order of the layers that read them.
+    activations: Vec<u32>,
 }
 
 /// One layer, for `--json`.
@@ -208,13 +210,14 @@ where
 }
 
 fn point(search: &Search<'_>, method: BitsMethod, limit: Option<u64>, solution: &Solution) -> Point {
-    let chosen = search.units().iter().zip(&solution.choice);
+    let chosen = || search.units().iter().zip(&solution.choice).map(|(unit, &option)| unit.options[option]);
     Point {
         method,
         limit,
         planned: solution.planned / SESSION,
         sensitivity: solution.sensitivity,
-        weights: chosen.map(|(unit, &option)| unit.options[option].weights).collect(),
+        weights: chosen().map(|widths| widths.weights).collect(),
+        activations: chosen().filter_map(|widths| widths.activation).collect(),
     }
 }
 

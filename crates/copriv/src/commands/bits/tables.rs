@@ -35,15 +35,21 @@ pub fn layers(search: &Search<'_>, traces: &[Trace], solution: &Solution) -> Tab
 }
 
 pub fn front(front: &[Point]) -> Table {
-    let mut table = table(&["chosen by", "limit MB", "planned MB", "omega", "weight bits"]);
+    let digits = |widths: &[u32]| widths.iter().map(u32::to_string).collect::<String>();
+    let both = front.iter().any(|point| !point.activations.is_empty());
+    let header = ["chosen by", "limit MB", "planned MB", "omega", "weight bits", "activation bits"];
+    let columns = header.len() - usize::from(!both);
+    let mut table = table(&header[..columns]);
     for point in front {
-        table.add_row([
+        let row = [
             format!("{:?}", point.method).to_lowercase(),
             point.limit.map_or_else(String::new, |limit| format!("{:.3}", mb(limit))),
             format!("{:.3}", mb(point.planned)),
             format!("{:.3e}", point.sensitivity),
-            point.weights.iter().map(u32::to_string).collect::<String>(),
-        ]);
+            digits(&point.weights),
+            digits(&point.activations),
+        ];
+        table.add_row(&row[..columns]);
     }
     table
 }
