@@ -1,30 +1,33 @@
 #!/bin/sh
 # With and without bytes in the loss of the search, and beside SNL, SENet and pruning without a search.
 # usage: run.sh COPRIV FOLDER      (the program; a folder for the runs)
-# First MobileNetV2-w0.75 at 32x32, searches only, priced in CoPriv's fixed point under its preset; then the
-# demo's network, finetuned, for accuracy over bytes. About ten minutes on two idle cores.
-# A search of 20 steps needs a large weight: at 0.3 the gates' noise decides and nothing is saved.
+# First MobileNetV2-w0.75 at 32x32, searches of one epoch of the embedded images, three seeds, priced in CoPriv's
+# fixed point under its preset; then the demo's network, finetuned, for accuracy over bytes. About an hour on two
+# idle cores, most of it the searches of MobileNetV2.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 copriv=$1
 runs=$2
 mkdir -p "$runs"
-price="--fixed41 --preset copriv --seed 1"
+price="--fixed41 --preset copriv"
 
-[ -e "$runs/w75/best.safetensors" ] ||
-    "$copriv" train --arch mbv2-w0.75 --set images=2000 --epochs 5 --seed 1 --out "$runs/w75"
-for lambda in 0 0.3 30; do
-    "$copriv" prune "$runs/w75/best.safetensors" $price --lambda $lambda --budget 0.5 --images 256 \
-        --search-epochs 5 --epochs 0 --out "$runs/w75-$lambda" --json "$runs/w75-$lambda.json"
+[ -e "$runs/w75/best.safetensors" ] || "$copriv" train --arch mbv2-w0.75 --epochs 3 --seed 1 --out "$runs/w75"
+for seed in 1 2 3; do
+    for lambda in 0 1 3; do
+        "$copriv" prune "$runs/w75/best.safetensors" $price --seed $seed --lambda $lambda --budget 0.5 \
+            --search-epochs 1 --epochs 0 --out "$runs/w75-$seed-$lambda" --json "$runs/w75-$seed-$lambda.json"
+    done
 done
-"$copriv" compare "$runs/w75-0.json" "$runs/w75-30.json" --out "$here/w75"
+python3 "$here/w75/collect.py" "$runs" > "$here/w75/results.csv"
+"$copriv" compare "$runs"/w75-2-[013].json --out "$runs/w75-compared"
+cp "$runs/w75-compared/blocks.svg" "$here/w75"
 
 [ -e "$runs/tiny/last.safetensors" ] ||
     "$copriv" train --arch mbv2-tiny --set images=1000 --epochs 4 --seed 1 --out "$runs/tiny"
 prune() {
     name=$1
     shift
-    "$copriv" prune "$runs/tiny/last.safetensors" $price --images 500 --search-epochs 2 --epochs 3 "$@" \
+    "$copriv" prune "$runs/tiny/last.safetensors" $price --seed 1 --images 500 --search-epochs 2 --epochs 3 "$@" \
         --out "$runs/$name" --json "$runs/$name.json"
 }
 for budget in 0.5 0.2; do

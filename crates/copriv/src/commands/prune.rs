@@ -245,8 +245,9 @@ impl Settings {
     pub fn title(&self) -> String {
         let by = if self.prune.pixels { "pixel" } else { "channel" };
         match self.method {
-            PruneMethod::Comm if self.prune.lambda > 0.0 => "with L_comm".into(),
-            PruneMethod::Comm => "without L_comm".into(),
+            PruneMethod::Comm if self.prune.lambda == 0.0 => "without L_comm".into(),
+            PruneMethod::Comm if self.prune.lambda == PruneConfig::default().lambda => "with L_comm".into(),
+            PruneMethod::Comm => format!("with L_comm, lambda {}", self.prune.lambda),
             PruneMethod::Uniform => "uniform".into(),
             PruneMethod::Deepreduce => "DeepReDuce".into(),
             PruneMethod::Snl => format!("SNL by {by}"),
