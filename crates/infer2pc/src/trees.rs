@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::Party;
 use crate::error::{Error, Result};
-use crate::linear::packed;
+use crate::linear::leaves as of_layer;
 
 /// One party's trees.
 pub(crate) enum Trees {
@@ -39,7 +39,7 @@ fn flavour(depths: &Depths) -> OtFlavour {
 fn depths<'p>(layers: impl Iterator<Item = &'p Product>) -> Result<Depths> {
     let mut depths = Depths::new();
     for layer in layers.filter(|layer| layer.is_packed()) {
-        packed::depths(layer, &mut depths)?;
+        of_layer::depths(layer, &mut depths)?;
     }
     Ok(depths)
 }
@@ -118,7 +118,7 @@ pub(crate) fn leaves<'p>(
     let mut leaves = Zeroizing::new(Vec::new());
     for (layer, weights) in layers.filter(|(layer, _)| layer.is_packed()) {
         let weights = weights.ok_or_else(|| Error::Usage("the server needs its weights".into()))?;
-        leaves.extend(packed::leaves(layer, weights)?);
+        leaves.extend(of_layer::leaves(layer, weights)?);
     }
     Ok(leaves)
 }

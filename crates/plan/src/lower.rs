@@ -26,27 +26,33 @@ use crate::step::{Plan, Step, StepId, StepKind, Window};
 use crate::{PlanError, rings};
 use products::Products;
 
-pub(crate) fn lower(graph: &Graph, choice: Choice) -> Result<Plan, PlanError> {
-    graph.validate()?;
-    let mut products = Products::new(graph, choice);
-    let rings = Rings::of(graph, choice.preset, |rings, id| products.input_ring(rings, id))?;
-    let nodes = graph.nodes.len();
-    let mut lowering = Lowering {
-        graph,
-        choice,
-        rings,
-        steps: Vec::new(),
-        values: vec![None; nodes],
-        scaled: vec![0; nodes],
-        products,
-    };
-    for id in 0..graph.nodes.len() {
-        if !lowering.rings.fused[id] {
-            lowering.node(id)?;
+impl Plan {
+    /// Lowers a valid graph.
+    ///
+    /// # Errors
+    /// An invalid graph, or an operator that no protocol covers yet.
+    pub fn new(graph: &Graph, choice: Choice) -> Result<Self, PlanError> {
+        graph.validate()?;
+        let mut products = Products::new(graph, choice);
+        let rings = Rings::of(graph, choice.preset, |rings, id| products.input_ring(rings, id))?;
+        let nodes = graph.nodes.len();
+        let mut lowering = Lowering {
+            graph,
+            choice,
+            rings,
+            steps: Vec::new(),
+            values: vec![None; nodes],
+            scaled: vec![0; nodes],
+            products,
+        };
+        for id in 0..graph.nodes.len() {
+            if !lowering.rings.fused[id] {
+                lowering.node(id)?;
+            }
         }
+        lowering.reveal();
+        Ok(Self { choice, steps: lowering.steps, values: lowering.values, scaled: lowering.scaled })
     }
-    lowering.reveal();
-    Ok(Plan { choice, steps: lowering.steps, values: lowering.values, scaled: lowering.scaled })
 }
 
 struct Lowering<'a> {

@@ -1,11 +1,10 @@
 //! What both parties run.
 
-use copriv_model::{Graph, Mask, NodeId, Subsample};
+use copriv_model::{Mask, NodeId, Subsample};
 use serde::Serialize;
 
 use crate::choice::Choice;
 use crate::linear::Product;
-use crate::{PlanError, lower};
 
 /// Index of a step in [`Plan::steps`]; also names the shares that it produces.
 pub type StepId = usize;
@@ -195,14 +194,6 @@ pub struct Window {
 }
 
 impl Plan {
-    /// Lowers a valid graph.
-    ///
-    /// # Errors
-    /// An invalid graph, or an operator that no protocol covers yet.
-    pub fn new(graph: &Graph, choice: Choice) -> Result<Self, PlanError> {
-        lower::lower(graph, choice)
-    }
-
     /// The linear layers, in order.
     pub fn products(&self) -> impl Iterator<Item = &Product> {
         self.steps.iter().filter_map(|step| match &step.kind {

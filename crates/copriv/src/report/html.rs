@@ -1,21 +1,14 @@
 //! One self-contained page.
 
 use anyhow::Result;
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{Markup, PreEscaped, html};
 
 use super::chart::{self, Bar};
+use super::page::document;
 use super::pruning::rows;
 use super::selection::selection;
 use super::{Summary, by_block, mb, table::ROWS};
 use crate::commands::Outcome;
-
-const STYLE: &str = "
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
-table { border-collapse: collapse; margin: 1rem 0 }
-th, td { padding: .2rem .8rem; border-bottom: 1px solid #ddd; text-align: right }
-th:first-child, td:first-child { text-align: left }
-svg { max-width: 100%; height: auto }
-";
 
 /// The summary as a page with a bar chart for each model, and with what a pruning did between them.
 pub fn page(summary: &Summary, pruning: Option<&Outcome>) -> Result<String> {
@@ -58,22 +51,6 @@ pub fn page(summary: &Summary, pruning: Option<&Outcome>) -> Result<String> {
         }
     };
     Ok(document(&summary.title, body))
-}
-
-/// A page without anything from outside.
-pub(super) fn document(title: &str, body: Markup) -> String {
-    let page = html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                title { "copriv: " (title) }
-                style { (PreEscaped(STYLE)) }
-            }
-            body { (body) }
-        }
-    };
-    page.into_string()
 }
 
 /// The figures behind a chart, folded away.

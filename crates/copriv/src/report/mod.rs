@@ -3,6 +3,7 @@
 pub mod chart;
 mod curves;
 mod html;
+mod page;
 pub mod pareto;
 mod pruning;
 pub mod selection;

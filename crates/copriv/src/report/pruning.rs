@@ -3,7 +3,7 @@
 use anyhow::Result;
 use maud::{PreEscaped, html};
 
-use super::html::document;
+use super::page::document;
 use super::pareto::{Point, pareto};
 use super::selection::{Row, selection};
 use crate::commands::Outcome;

@@ -5,7 +5,8 @@
 //! `W * x = W * (x_s + x_c - r) + W * r`, less what the shares' wraps are worth if they are in a narrower ring.
 
 mod cot;
-pub(crate) mod packed;
+pub(crate) mod leaves;
+mod packed;
 mod working_set;
 mod wrap;
 

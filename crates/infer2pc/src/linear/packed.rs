@@ -7,15 +7,15 @@
 use std::ops::Range;
 use std::sync::mpsc::{self, Receiver};
 
-use copriv_model::LayerWeights;
 use copriv_model::kernel::mask;
-use copriv_ot::vole::{Depths, HolderTrees, Lane, PuncturedTrees, Radices, Sums, Ticket, Use};
+use copriv_ot::vole::{HolderTrees, Lane, PuncturedTrees, Sums, Ticket, Use};
 use copriv_ot::wire::{BitReader, BitWriter};
 use copriv_ot::{Channel, OtError};
 use copriv_plan::linear::{Digit, Form, Group, PlaneGroups, Product};
 use rayon::prelude::*;
 use zeroize::Zeroizing;
 
+use super::leaves::{radices, value};
 use super::{Operand, add_offsets};
 use crate::Party;
 use crate::error::{Error, Result};
@@ -314,20 +314,11 @@ impl Layer<'_> {
         }
         let mut share = vec![L::default(); plane.groups.len];
         for (i, digit) in plane.groups.digits[group.digits.clone()].iter().enumerate() {
-            let value = self.value(plane.groups, plane.channel, digit, weights);
+            let value = value(self.product, self.form, (plane.groups, plane.channel), digit, weights);
             sums.punctured_share(i, value, &opened, &mut share)?;
             self.add(plane, digit, &share);
         }
         Ok(())
-    }
-
-    /// The digit of a weight.
-    fn value(&self, plane: &PlaneGroups, channel: usize, digit: &Digit, weights: &[i64]) -> u16 {
-        let channels = self.product.geometry.channels_per_group();
-        let (part, channel) = (channel / channels, channel % channels);
-        let filter = part * self.product.filters_per_group() + digit.filter;
-        let v = weights[(filter * channels + channel) * self.form.taps.len() + digit.tap];
-        plane.value(&self.form.taps[digit.tap], digit, v)
     }
 
     /// Adds a share of `digit * r` to the accumulators of its filter.
@@ -344,11 +335,6 @@ impl Layer<'_> {
             }
         }
     }
-}
-
-fn radices(plane: &PlaneGroups, group: &Group) -> Result<Radices> {
-    let radices = [plane.radix; 10];
-    Ok(Radices::new(&radices[..group.digits.len()])?)
 }
 
 fn out_of_trees() -> Error {
@@ -368,66 +354,4 @@ fn split<'v, T>(
             part
         })
         .collect()
-}
-
-/// The leaves that the server punctures, in the order of [`trees_of`].
-pub(crate) fn leaves(layer: &Product, weights: &LayerWeights) -> Result<Vec<u16>> {
-    let form = layer.form();
-    let Operand::Weights(weights) = Operand::weights(layer, &form, weights) else {
-        return Err(Error::Usage("the server needs its weights".into()));
-    };
-    let this = Layer { product: layer, form: &form };
-    let mut leaves = Vec::new();
-    let mut digits = Zeroizing::new(Vec::new());
-    each_plane(layer, &form, |channel, plane| {
-        for group in &plane.groups {
-            digits.clear();
-            let mine = &plane.digits[group.digits.clone()];
-            digits.extend(mine.iter().map(|digit| this.value(plane, channel, digit, &weights)));
-            leaves.push(radices(plane, group)?.leaf(&digits)?);
-        }
-        Ok(())
-    })?;
-    Ok(leaves)
-}
-
-/// The depths of the trees of a layer, one a group.
-pub(crate) fn depths(layer: &Product, depths: &mut Depths) -> Result<()> {
-    let form = layer.form();
-    let per_group = layer.geometry.channels_per_group();
-    for part in 0..layer.geometry.groups {
-        // The same for each of its channels.
-        let mut sizes: Vec<(usize, u32)> = Vec::new();
-        for plane in (0..form.planes.len()).map(|p| PlaneGroups::new(layer, &form, p, part)) {
-            for group in &plane.groups {
-                let depth = plane.depth(group);
-                match sizes.last_mut() {
-                    Some((n, same)) if *same == depth => *n += 1,
-                    _ => sizes.push((1, depth)),
-                }
-            }
-        }
-        for _ in 0..per_group {
-            for &(n, depth) in &sizes {
-                depths.push(n, depth)?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Calls `f(channel, plane)` in the order in which groups are used.
-fn each_plane(
-    layer: &Product,
-    form: &Form,
-    mut f: impl FnMut(usize, &PlaneGroups) -> Result<()>,
-) -> Result<()> {
-    let per_group = layer.geometry.channels_per_group();
-    for part in 0..layer.geometry.groups {
-        let planes: Vec<_> = (0..form.planes.len()).map(|p| PlaneGroups::new(layer, form, p, part)).collect();
-        for channel in part * per_group..(part + 1) * per_group {
-            planes.iter().try_for_each(|plane| f(channel, plane))?;
-        }
-    }
-    Ok(())
 }

@@ -5,7 +5,6 @@ mod evaluate;
 mod learner;
 mod loss;
 mod progress;
-mod schedule;
 mod state;
 
 use std::time::{Duration, Instant};
@@ -28,7 +27,6 @@ pub use evaluate::{accuracy, argmax, logits, top};
 pub use learner::{Learner, StepOutcome};
 pub use loss::{Distill, cross_entropy, divergence, feature_distance, mixed_cross_entropy};
 pub use progress::{Advance, Metrics, Progress, Silent, StageView};
-pub use schedule::{Rates, Schedule};
 pub use state::{Position, State};
 
 /// A state is kept at least so often.

@@ -131,8 +131,8 @@ fn set(table: &mut Table, setting: &str) -> Result<(), TrainError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fit::Schedule;
     use crate::recipe::Optimizer;
+    use crate::recipe::Schedule;
 
     fn message(settings: &[&str]) -> String {
         let settings: Vec<String> = settings.iter().map(|s| (*s).to_owned()).collect();

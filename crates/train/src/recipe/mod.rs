@@ -5,12 +5,14 @@
 //! architecture among the TOML files in `recipes/`.
 
 pub mod library;
+mod schedule;
 
 use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
 use crate::data::Augment;
-use crate::fit::{Rates, Schedule};
+
+pub use schedule::{Rates, Schedule};
 
 /// How long and how hard to train.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
