@@ -41,6 +41,7 @@ pub mod quant;
 pub mod recipe;
 pub mod rewrite;
 pub mod run;
+mod search;
 pub mod weights;
 
 pub use checkpoint::{Checkpoint, Stage};

@@ -9,10 +9,10 @@ use crate::TrainError;
 use crate::checkpoint::{Checkpoint, Stage};
 use crate::data::Batch;
 use crate::net::{Gates, Graph, Network, Op, Pass, Weights};
-use crate::prune::Search;
 use crate::quant::{Fake, QuantSpec, Scales};
 use crate::recipe::Recipe;
 use crate::rewrite::fold_norms;
+use crate::search::Search;
 
 /// Parameters, optimiser and moving average on a device.
 pub struct Learner {

@@ -19,9 +19,9 @@ use crate::checkpoint::Checkpoint;
 use crate::data::{Dataset, gather};
 use crate::device::Processor;
 use crate::net::Weights;
-use crate::prune::Search;
 use crate::quant::{QuantConfig, ScaleLearning, Scales};
 use crate::recipe::Recipe;
+use crate::search::Search;
 
 pub use evaluate::{accuracy, argmax, logits, top};
 pub use learner::{Learner, StepOutcome};

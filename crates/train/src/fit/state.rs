@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::TrainError;
 use crate::checkpoint::{read_tensors, write_tensors};
 use crate::net::Weights;
-use crate::prune::Search;
+use crate::search::Search;
 
 /// Key of the position in the file's metadata.
 const KEY: &str = "copriv-state";

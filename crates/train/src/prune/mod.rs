@@ -24,10 +24,7 @@
 //!
 //! Beside it, what others do: [`snl`] and [`senet`] choose channels or positions of every rectifier.
 
-mod gates;
-mod lasso;
 mod ranking;
-mod search;
 #[cfg(test)]
 mod tests;
 
@@ -43,10 +40,10 @@ use crate::fit::{Distill, Job, Progress, fit};
 use crate::net::{Block, Graph};
 use crate::recipe::Recipe;
 use crate::rewrite::{Masks, drop_rectifiers, mask_rectifiers, rectify_behind, spare_outer_rectifiers};
+use crate::search::{GateSearch, Rule, Search};
 
-use gates::GateSearch;
+pub use crate::search::{Communication, Freeing, Limit};
 pub use ranking::{Ranking, senet, snl};
-pub(crate) use search::Search;
 
 /// How to prune.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -120,36 +117,6 @@ pub struct PrunedBlock {
     pub saving: f64,
 }
 
-/// Makes the network that keeps these blocks' rectifiers.
-pub type Freeing<'a> = dyn Fn(&[bool]) -> Result<Graph, TrainError> + 'a;
-
-/// What the caller's planner says of a network.
-#[derive(Clone, Copy)]
-pub struct Communication<'a> {
-    /// `Comm_i(1) - Comm_i(0)` of every block in bytes.
-    pub saving: &'a [f64],
-    /// What the whole network may cost, in place of [`PruneConfig::budget`].
-    pub limit: Option<Limit<'a>>,
-    /// The network in which only these blocks keep their rectifiers, in the form that is to be finetuned;
-    /// without it, [`free_blocks`].
-    pub free: Option<&'a Freeing<'a>>,
-}
-
-/// A limit on the bytes of the whole network.
-#[derive(Clone, Copy)]
-pub struct Limit<'a> {
-    /// Bytes by which the unpruned network exceeds it.
-    pub excess: f64,
-    /// Whether the network that keeps these blocks' rectifiers meets it.
-    pub meets: &'a dyn Fn(&[bool]) -> Result<bool, TrainError>,
-}
-
-impl<'a> From<&'a [f64]> for Communication<'a> {
-    fn from(saving: &'a [f64]) -> Self {
-        Self { saving, limit: None, free: None }
-    }
-}
-
 /// Searches the blocks that lose their rectifiers and finetunes what is left.
 ///
 /// # Errors
@@ -164,7 +131,7 @@ pub fn prune(
 ) -> Result<Pruned, TrainError> {
     check(config, start, comm.saving)?;
     let steps = config.search.epochs * data.train.len().div_ceil(config.search.batch.max(1));
-    let mut search = Search::Gates(GateSearch::new(&comm, steps, config));
+    let mut search = Search::Gates(GateSearch::new(&comm, steps, config.rule()));
     let teacher = config.teacher(start)?;
     let mut spared = start.clone();
     if config.activation {
@@ -235,6 +202,11 @@ pub fn free_blocks(graph: &Graph, keep: &[bool], activation: bool) -> Result<Gra
 }
 
 impl PruneConfig {
+    fn rule(&self) -> Rule {
+        let Self { budget, lambda, gate_rate, hysteresis, .. } = *self;
+        Rule { budget, lambda, rate: gate_rate, hysteresis }
+    }
+
     /// Whom to distil from.
     fn teacher(&self, start: &Checkpoint) -> Result<Checkpoint, TrainError> {
         self.teacher.as_deref().map_or_else(|| Ok(start.clone()), Checkpoint::load)

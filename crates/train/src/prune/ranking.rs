@@ -3,14 +3,14 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use copriv_model::Mask;
 
-use super::lasso::{Lasso, THRESHOLD};
-use super::{PruneConfig, Search, check_start};
+use super::{PruneConfig, check_start};
 use crate::TrainError;
 use crate::checkpoint::Checkpoint;
 use crate::data::{Augment, Dataset, gather};
 use crate::fit::{Job, Progress, fit};
 use crate::net::{Graph, Network, NodeId, Op, Pass};
 use crate::rewrite::{Masks, blend_rectifiers, fold_norms};
+use crate::search::{Lasso, Search, THRESHOLD};
 
 /// Density of the global magnitude pruning that [`senet`] reads its sensitivities from.
 const DENSITY: f64 = 0.1;
@@ -129,7 +129,7 @@ pub fn snl(
         }
     }
     let steps = config.search.epochs * data.train.len().div_ceil(config.search.batch.max(1));
-    let mut search = Search::Lasso(Lasso::new(steps, config));
+    let mut search = Search::Lasso(Lasso::new(steps, config.rule()));
     let teacher = config.teacher(start)?;
     let job = Job {
         label: "search",

@@ -129,7 +129,7 @@ fn gates_that_start_on_the_wrong_side_come_back_within_three_epochs_for_every_se
         let start = network(seed);
         let data = data(&start, seed);
         let config = PruneConfig { gate_rate: 0.1, ..config(seed) };
-        let gates = GateSearch::new(&[1.0, 1.0].as_slice().into(), 24, &config);
+        let gates = GateSearch::new(&[1.0, 1.0].as_slice().into(), 24, config.rule());
         let mut search = Search::Gates(gates.standing_at(&[0.0, 1.0], &[false, true]));
         let job = Job {
             label: "search",

@@ -10,7 +10,7 @@
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::PruneConfig;
+use super::Rule;
 
 /// Factor by which the weight of the penalty grows, or falls (SNL, algorithm 1).
 const GROWTH: f64 = 1.1;
@@ -19,7 +19,7 @@ const REACHED: f64 = 0.8;
 /// Decay of the gradients' mean square.
 const INERTIA: f64 = 0.9;
 /// Coefficients below count as zero (SNL, section 3).
-pub(super) const THRESHOLD: f32 = 1e-2;
+pub(crate) const THRESHOLD: f32 = 1e-2;
 
 /// The state of such a search; the coefficients are the network's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,16 +38,9 @@ pub(crate) struct Lasso {
 }
 
 impl Lasso {
-    pub(super) fn new(steps: usize, config: &PruneConfig) -> Self {
+    pub(crate) fn new(steps: usize, rule: Rule) -> Self {
         let steps = (REACHED * steps as f64) as usize;
-        Self {
-            weight: 0.1,
-            power: 0.0,
-            step: 0,
-            steps: steps.max(1),
-            budget: config.budget,
-            rate: config.gate_rate,
-        }
+        Self { weight: 0.1, power: 0.0, step: 0, steps: steps.max(1), budget: rule.budget, rate: rule.rate }
     }
 
     /// The coefficients after a step. `sizes` says how many positions one coefficient of each tensor stands
@@ -88,8 +81,8 @@ mod tests {
     /// Of a hundred coefficients the loss wants thirty; the budget is twenty.
     #[test]
     fn the_norm_falls_to_the_budget_and_those_that_the_loss_wants_most_are_left() {
-        let config = PruneConfig { budget: 0.2, gate_rate: 0.05, ..PruneConfig::default() };
-        let mut lasso = Lasso::new(200, &config);
+        let rule = Rule { budget: 0.2, lambda: 0.0, rate: 0.05, hysteresis: 0.0 };
+        let mut lasso = Lasso::new(200, rule);
         let device = Device::flex();
         let wanted: Vec<f32> =
             (0..100).map(|i| if i % 10 < 3 { -0.1 * (i % 10 + 1) as f32 } else { 0.0 }).collect();

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Communication, Limit, PruneConfig};
+use super::{Communication, Limit, Rule};
 use crate::TrainError;
 use crate::net::Graph;
 use crate::rewrite::drop_rectifiers;
@@ -35,12 +35,12 @@ pub(crate) struct GateSearch {
 const INERTIA: f64 = 0.9;
 
 impl GateSearch {
-    pub(super) fn new(comm: &Communication<'_>, steps: usize, config: &PruneConfig) -> Self {
+    pub(crate) fn new(comm: &Communication<'_>, steps: usize, rule: Rule) -> Self {
         let saving = comm.saving;
         let n = saving.len();
         let (weight, needed) = match comm.limit {
             Some(limit) => (saving.iter().map(|s| s.max(0.0)).collect(), limit.excess),
-            None => (vec![1.0; n], n as f64 - (config.budget * n as f64).round()),
+            None => (vec![1.0; n], n as f64 - (rule.budget * n as f64).round()),
         };
         let mean = saving.iter().sum::<f64>() / n.max(1) as f64;
         let spread = root_mean_square(saving.iter().map(|s| s - mean));
@@ -50,19 +50,19 @@ impl GateSearch {
             power: 0.0,
             open: vec![true; n],
             pull: saving.iter().map(|s| if spread > 0.0 { (s - mean) / spread } else { 0.0 }).collect(),
-            lambda: config.lambda,
+            lambda: rule.lambda,
             weight,
             needed,
             step: 0,
             closing: steps / 2,
-            rate: config.gate_rate,
-            hysteresis: config.hysteresis as f32,
+            rate: rule.rate,
+            hysteresis: rule.hysteresis as f32,
         }
     }
 
     /// A search whose gates stand elsewhere already.
     #[cfg(test)]
-    pub(super) fn standing_at(self, alpha: &[f32], open: &[bool]) -> Self {
+    pub(crate) fn standing_at(self, alpha: &[f32], open: &[bool]) -> Self {
         Self { alpha: alpha.to_vec(), open: open.to_vec(), ..self }
     }
 
@@ -106,7 +106,7 @@ impl GateSearch {
     }
 
     /// The final choice. The planner decides whether it meets the limit, and opens what it can.
-    pub(super) fn settle(&mut self, limit: Option<Limit<'_>>) -> Result<(), TrainError> {
+    pub(crate) fn settle(&mut self, limit: Option<Limit<'_>>) -> Result<(), TrainError> {
         self.select(self.needed);
         let Some(Limit { meets, .. }) = limit else { return Ok(()) };
         while !meets(&self.open)? {
@@ -184,10 +184,12 @@ fn root_mean_square(values: impl ExactSizeIterator<Item = f64>) -> f64 {
 mod tests {
     use super::*;
 
+    const RULE: Rule = Rule { budget: 0.5, lambda: 0.0, rate: 0.02, hysteresis: 0.02 };
+
     fn search(saving: &[f64], keep: usize, lambda: f64) -> GateSearch {
         let budget = keep as f64 / saving.len() as f64;
-        let config = PruneConfig { budget, lambda, gate_rate: 0.05, ..PruneConfig::default() };
-        GateSearch::new(&Communication::from(saving), 40, &config)
+        let rule = Rule { budget, lambda, rate: 0.05, hysteresis: 0.02 };
+        GateSearch::new(&Communication::from(saving), 40, rule)
     }
 
     #[test]
@@ -269,8 +271,7 @@ mod tests {
             let meets = |open: &[bool]| Ok(saved(open) >= (excess + slack) * (1.0 - 1e-9));
             let comm =
                 Communication { saving: &saving, limit: Some(Limit { excess, meets: &meets }), free: None };
-            let mut gates =
-                GateSearch::new(&comm, 40, &PruneConfig { lambda: 0.0, ..PruneConfig::default() });
+            let mut gates = GateSearch::new(&comm, 40, RULE);
             for _ in 0..60 {
                 gates.update(&[-0.3, 0.1, -0.2, 0.05, 0.4]);
             }
@@ -289,7 +290,7 @@ mod tests {
             limit: Some(Limit { excess: 99.0, meets: &|_| Ok(false) }),
             free: None,
         };
-        let error = GateSearch::new(&comm, 40, &PruneConfig::default()).settle(comm.limit).unwrap_err();
+        let error = GateSearch::new(&comm, 40, RULE).settle(comm.limit).unwrap_err();
         assert!(error.to_string().contains("limit"));
     }
 
