@@ -1,4 +1,5 @@
-//! Accuracy over bytes, one line a method (CoPriv's figure 10).
+//! Accuracy over bytes, a point a network; a line joins those of a method that no other of its points beats in
+//! both (CoPriv's figure 10).
 
 use anyhow::{Result, anyhow};
 use plotters::prelude::*;
@@ -8,7 +9,7 @@ use super::chart::COLOURS;
 /// One network.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Point {
-    /// Points of one series are joined.
+    /// The method.
     pub series: String,
     /// Bytes of an inference.
     pub bytes: u64,
@@ -57,10 +58,10 @@ fn draw(
     for (name, colour) in series.iter().zip(COLOURS.iter().cycle()) {
         let mut line: Vec<(f64, f64)> =
             points.iter().filter(|p| p.series == *name).map(|p| (megabytes(p), p.accuracy)).collect();
-        line.sort_by(|a, b| a.0.total_cmp(&b.0));
+        line.sort_by(|a, b| a.0.total_cmp(&b.0).then(b.1.total_cmp(&a.1)));
         chart.draw_series(line.iter().map(|point| Circle::new(*point, 4, colour.filled())))?;
         chart
-            .draw_series([PathElement::new(line, colour.stroke_width(2))])?
+            .draw_series([PathElement::new(front(&line), colour.stroke_width(2))])?
             .label(*name)
             .legend(|(x, y)| PathElement::new([(x, y), (x + 14, y)], colour.stroke_width(2)));
     }
@@ -76,6 +77,17 @@ fn draw(
     Ok(())
 }
 
+/// Of points by bytes, those that are more accurate than all before.
+fn front(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    let mut best = f64::NEG_INFINITY;
+    let better = |point: &&(f64, f64)| {
+        let better = point.1 > best;
+        best = best.max(point.1);
+        better
+    };
+    points.iter().filter(better).copied().collect()
+}
+
 /// A little more than the values span.
 fn limits(values: impl Iterator<Item = f64>) -> (f64, f64) {
     let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));
@@ -89,6 +101,13 @@ fn limits(values: impl Iterator<Item = f64>) -> (f64, f64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_point_that_another_beats_in_both_is_not_joined() {
+        let points = [(1.0, 60.0), (1.5, 59.0), (2.0, 70.0), (2.0, 65.0), (3.0, 70.0), (4.0, 71.0)];
+        assert_eq!(front(&points), [(1.0, 60.0), (2.0, 70.0), (4.0, 71.0)]);
+        assert_eq!(front(&[]), []);
+    }
 
     #[test]
     fn every_series_is_named_once_and_nothing_is_a_picture_too() {
