@@ -6,7 +6,6 @@
 
 use burn::tensor::{Device, Tensor};
 
-use super::learn::moving;
 use super::spec::{QuantSpec, accumulator_scale, requantised};
 use crate::TrainError;
 use crate::data::PixelScale;
@@ -147,6 +146,12 @@ pub(super) fn quantise<const D: usize>(
         Some(log) => x * inside + moving(log, unit.dims()) * correction,
         None => x * inside + correction,
     }
+}
+
+/// `1 + ln 2 (t - t)`: one, with the gradient of `2^t / 2^t`.
+fn moving<const D: usize>(t: &Tensor<1>, shape: [usize; D]) -> Tensor<D> {
+    let change = t.clone() - t.clone().inner();
+    (change * std::f32::consts::LN_2 + 1.0).reshape(shape)
 }
 
 #[cfg(test)]

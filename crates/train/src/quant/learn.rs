@@ -222,12 +222,6 @@ impl Scales {
     }
 }
 
-/// `1 + ln 2 (t - t)`: one, with the gradient of `2^t / 2^t`.
-pub(super) fn moving<const D: usize>(t: &Tensor<1>, shape: [usize; D]) -> Tensor<D> {
-    let change = t.clone() - t.clone().inner();
-    (change * std::f32::consts::LN_2 + 1.0).reshape(shape)
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
