@@ -6,7 +6,8 @@
 # 1. `copriv devices`: the device computes.
 # 2. Three epochs of eight steps on the embedded set, stopped and gone on with, on the device and on
 #    the CPU: the losses of both, which agree up to rounding.
-# 3. Images a second beside PyTorch's on the same GPU, in the same run (fp32, batch 64), if the
+# 3. One epoch in single and in mixed precision, and their validation accuracies.
+# 4. Images a second beside PyTorch's on the same GPU, in the same run (fp32, batch 64), if the
 #    Python that COPRIV_PYTHON names (python3) has PyTorch. Set COPRIV_BENCH_STEPS=1,3 on a software
 #    driver.
 #
@@ -48,6 +49,13 @@ awk -v a="$(loss "$out/gpu")" -v b="$(loss "$out/cpu")" 'BEGIN {
     print "first epoch: loss " a " on the device, " b " on the CPU"
     exit !(d < 0.05 * b)
 }' || { echo "the losses differ"; exit 1; }
+
+echo "== one epoch in single and in mixed precision"
+for precision in single mixed; do
+    rm -rf "$out/$precision"
+    "$COPRIV" train --device "$device" --out "$out/$precision" --seed 5 --epochs "${COPRIV_EPOCHS:-1}" --set recipe.precision=$precision |
+        tail -1
+done
 
 echo "== images a second"
 export COPRIV_BENCH_DEVICE=$device COPRIV_BENCH_STEPS=${COPRIV_BENCH_STEPS:-30,50}

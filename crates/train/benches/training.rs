@@ -8,7 +8,8 @@
 //!
 //! `COPRIV_BENCH_DEVICE` names a GPU to measure instead (PyTorch then takes `cuda`, and memory is not
 //! compared), `COPRIV_BENCH_STEPS=30,50` steps before the clock runs and steps that are timed: a GPU's
-//! kernels are chosen at their first use. `experiments/gpu/check.sh` sets both.
+//! kernels are chosen at their first use. `experiments/gpu/check.sh` sets both. On a GPU this program is also
+//! measured in mixed precision, beside its own single precision.
 //!
 //! ```text
 //! python3 -m venv /tmp/torch && /tmp/torch/bin/pip install torch numpy
@@ -24,7 +25,7 @@ use std::{env, fs, thread};
 use copriv_bench::Results;
 use copriv_train::data::{Augment, Dataset, Images, PixelScale, gather};
 use copriv_train::fit::Learner;
-use copriv_train::{Processor, Recipe, untrained};
+use copriv_train::{Precision, Processor, Recipe, untrained};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -50,7 +51,8 @@ struct Measured {
 fn main() -> Result<(), Box<dyn Error>> {
     // A process of its own for each network: peak memory is a process's.
     if let Ok(arch) = env::var("COPRIV_BENCH_ARCH") {
-        return measure(&arch);
+        let mixed = env::var_os("COPRIV_BENCH_MIXED").is_some();
+        return measure(&arch, if mixed { Precision::Mixed } else { Precision::Single });
     }
     let threads = match env::var("COPRIV_BENCH_THREADS") {
         Ok(threads) => threads.parse()?,
@@ -77,6 +79,13 @@ fn main() -> Result<(), Box<dyn Error>> {
                 theirs.push(run(Command::new(&python).args(args))?);
             }
         }
+        let mut mixed = Vec::new();
+        if !on_cpu {
+            for _ in 0..ROUNDS {
+                let mut own = Command::new(env::current_exe()?);
+                mixed.push(run(own.env("COPRIV_BENCH_ARCH", arch).env("COPRIV_BENCH_MIXED", "1"))?);
+            }
+        }
         let params = |by: &str| {
             [
                 ("network", json!(arch)),
@@ -88,7 +97,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let best = |all: &[Measured]| all.iter().map(|m| m.images_per_second).fold(0.0, f64::max);
         let cpu = |all: &[Measured]| all.iter().map(|m| m.cpu_seconds).fold(f64::INFINITY, f64::min);
         let peak = |all: &[Measured]| all.iter().map(|m| m.peak_mib).fold(0.0, f64::max);
-        for (by, all) in [("copriv", &ours), ("torch", &theirs)] {
+        for (by, all) in [("copriv", &ours), ("copriv, mixed", &mixed), ("torch", &theirs)] {
             if !all.is_empty() {
                 results.push("training", &params(by), best(all), "images/s");
                 results.push("processor time", &params(by), cpu(all), "s/step");
@@ -133,10 +142,11 @@ fn device() -> Result<Processor, Box<dyn Error>> {
 }
 
 /// Prints a [`Measured`] of this process.
-fn measure(arch: &str) -> Result<(), Box<dyn Error>> {
+fn measure(arch: &str, precision: Precision) -> Result<(), Box<dyn Error>> {
     let data = noise();
     let start = untrained(arch, &data, 1)?;
-    let mut learner = Learner::new(&start, None, &Recipe::default(), &device()?.open()?)?;
+    let recipe = Recipe { precision, ..Recipe::default() };
+    let mut learner = Learner::new(&start, None, &recipe, &device()?.open()?)?;
     let indices: Vec<usize> = (0..BATCH).collect();
     let batch = gather(&data.train, &indices, data.pixels, Augment::NONE, 0)?;
     let mut seconds = Vec::new();

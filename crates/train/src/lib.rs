@@ -61,5 +61,5 @@ pub use prune::{
     snl,
 };
 pub use quant::QuantConfig;
-pub use recipe::Recipe;
+pub use recipe::{Precision, Recipe};
 pub use run::RunFolder;

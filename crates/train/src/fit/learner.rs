@@ -1,6 +1,6 @@
 //! A network that learns: one step, and the state between two steps.
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
 
 use super::descent::Descent;
 use super::loss::{Distill, divergence, feature_distance, mixed_cross_entropy};
@@ -10,9 +10,12 @@ use crate::checkpoint::{Checkpoint, Stage};
 use crate::data::Batch;
 use crate::net::{Gates, Graph, Network, Op, Pass, Weights};
 use crate::quant::{Fake, QuantSpec, Scales};
-use crate::recipe::Recipe;
+use crate::recipe::{Precision, Recipe};
 use crate::rewrite::fold_norms;
 use crate::search::Search;
+
+/// By what the loss is multiplied in mixed precision. Half precision ends at 65504, and what is below 6e-8 is zero.
+const LOSS_SCALE: f64 = 1024.0;
 
 /// Parameters, optimiser and moving average on a device.
 pub struct Learner {
@@ -25,6 +28,7 @@ pub struct Learner {
     scales: Option<(Scales, bool)>,
     teacher: Option<(Network, Distill)>,
     label_smoothing: f32,
+    mixed: bool,
     device: Device,
 }
 
@@ -40,7 +44,7 @@ impl Learner {
     /// Puts `start` and its teacher on `device`.
     ///
     /// # Errors
-    /// A teacher that is quantised, or weights that do not fit their graph.
+    /// A teacher that is quantised, weights that do not fit their graph, or mixed precision where there is none.
     pub fn new(
         start: &Checkpoint,
         teacher: Option<(&Checkpoint, Distill)>,
@@ -48,6 +52,13 @@ impl Learner {
         device: &Device,
     ) -> Result<Self, TrainError> {
         let graph = &start.graph;
+        let mixed = recipe.precision == Precision::Mixed;
+        if mixed && start.quant.is_some() {
+            return Err(TrainError::config("precision", "mixed is for float networks: it rounds integers"));
+        }
+        if mixed && !device.supports_dtype(FloatDType::F16) {
+            return Err(TrainError::config("precision", "this device has no half precision"));
+        }
         let fake =
             start.quant.as_ref().map(|spec| Fake::new(graph, spec, start.pixels, device)).transpose()?;
         let teacher = match teacher {
@@ -70,6 +81,7 @@ impl Learner {
             scales: None,
             teacher,
             label_smoothing: recipe.label_smoothing,
+            mixed,
             device: device.clone(),
         })
     }
@@ -121,7 +133,7 @@ impl Learner {
         let n = batch.shape[0] as f64;
         let x = Tensor::<4>::from_data(TensorData::new(batch.inputs.clone(), batch.shape), &self.device);
         let advice = self.teacher.as_ref().map(|(teacher, distill)| {
-            let mut pass = Pass::default();
+            let mut pass = Pass { mixed: self.mixed, ..Pass::default() };
             let logits = teacher.forward(x.clone(), &mut pass);
             (logits, pass.features, distill)
         });
@@ -133,7 +145,8 @@ impl Learner {
             }),
             _ => None,
         };
-        let mut pass = Pass { gates: gates.as_ref(), fake: self.fake.as_ref(), ..Pass::default() };
+        let mut pass =
+            Pass { gates: gates.as_ref(), fake: self.fake.as_ref(), mixed: self.mixed, ..Pass::default() };
         let logits = self.network.forward(x.autodiff(), &mut pass);
         let Pass { statistics, features, .. } = pass;
         let mut loss = mixed_cross_entropy(logits.clone(), batch, self.label_smoothing);
@@ -144,7 +157,8 @@ impl Learner {
                 loss = loss + feature_distance(own, seen) * distill.features;
             }
         }
-        let mut gradients = (loss.clone() / n).backward();
+        let scale = if self.mixed { LOSS_SCALE } else { 1.0 };
+        let mut gradients = (loss.clone() * scale / n).backward();
         let alpha = gates.and_then(|gates| gates.alpha.grad_remove(&mut gradients));
         if let (Some((scales, true)), Some(fake)) = (&mut self.scales, &mut self.fake) {
             // Both fail for scales of another network only, which `learn_scales` refuses.
@@ -152,11 +166,16 @@ impl Learner {
             *fake = scales.fake(&self.device, true).expect("scales of this network");
         }
         let mut gradients = self.network.gradients(&mut gradients);
+        if self.mixed {
+            gradients.iter_mut().for_each(|g| *g = g.clone() / scale);
+            drop_overflow(&mut gradients);
+        }
         let before = self.network.parameters();
         let mut coefficients = Vec::new();
         match search {
             Some(Search::Gates(gates)) => {
-                let alpha = alpha.and_then(|g| g.into_data().convert::<f32>().try_into_vec().ok());
+                let alpha = alpha.and_then(|g| (g / scale).into_data().convert::<f32>().try_into_vec().ok());
+                let alpha = alpha.filter(|g: &Vec<f32>| g.iter().all(|g| g.is_finite()));
                 gates.update(&alpha.unwrap_or_else(|| vec![0.0; gates.alpha().len()]));
             }
             Some(Search::Lasso(lasso)) => {
@@ -211,6 +230,17 @@ impl Learner {
     }
 }
 
+/// Zeroes all gradients if one is not finite. No value comes back to the host.
+fn drop_overflow(gradients: &mut [Tensor<1>]) {
+    let sums = gradients.iter().map(|g| g.clone().abs().sum());
+    let Some(sum) = sums.reduce(|a, b| a + b) else { return };
+    let overflow = sum.is_finite().bool_not();
+    for g in gradients {
+        let [n] = g.dims();
+        *g = g.clone().mask_fill(overflow.clone().expand([n]), 0.0);
+    }
+}
+
 /// Features can be compared if both classifiers take equally many.
 fn same_features(student: &Graph, teacher: &Graph) -> Result<(), TrainError> {
     let width = |graph: &Graph| match graph.nodes.last().map(|n| &n.op) {
@@ -257,6 +287,47 @@ mod tests {
         decay: f64,
         values: Vec<Vec<f32>>,
         means: Vec<Vec<f32>>,
+    }
+
+    #[test]
+    fn gradients_that_overflow_count_as_zero_all_of_them() {
+        let device = Device::flex();
+        let tensors = |values: [&[f32]; 2]| values.map(|v| Tensor::<1>::from_floats(v, &device));
+        let host = |t: &Tensor<1>| t.clone().into_data().try_into_vec::<f32>().unwrap();
+        for (bad, left) in [(3.0, [1.0, -2.0]), (f32::INFINITY, [0.0; 2]), (f32::NAN, [0.0; 2])] {
+            let mut gradients = tensors([&[1.0, -2.0], &[bad]]);
+            drop_overflow(&mut gradients);
+            assert_eq!(host(&gradients[0]), left, "{bad}");
+            assert_eq!(host(&gradients[1]), [if bad == 3.0 { 3.0 } else { 0.0 }]);
+        }
+    }
+
+    /// The same step in both precisions, on the CPU, where Burn has half precision too.
+    #[test]
+    fn a_mixed_step_is_nearly_the_single_one() {
+        let data = crate::data::load("fashion-mini", std::path::Path::new("")).unwrap();
+        let start = crate::untrained("mbv2-tiny", &data, 3).unwrap();
+        let indices: Vec<usize> = (0..8).collect();
+        let batch = crate::data::gather(&data.train, &indices, data.pixels, crate::data::Augment::NONE, 0);
+        let batch = batch.unwrap();
+        let after = |precision| {
+            let recipe = Recipe { precision, weight_decay: 0.0, ..Recipe::default() };
+            let mut learner = Learner::new(&start, None, &recipe, &Device::flex()).unwrap();
+            let loss = learner.step(0.1, &batch).loss.into_scalar::<f32>();
+            (loss, learner.weights())
+        };
+        let ((single, exact), (mixed, near)) = (after(Precision::Single), after(Precision::Mixed));
+        assert!((single - mixed).abs() < 0.01 * single, "{single}, {mixed}");
+        let (mut moved, mut apart) = (0.0, 0.0);
+        for ((name, array), (_, exact)) in near.iter().zip(exact.iter()) {
+            let from = &start.weights.get(name).unwrap().data;
+            for ((near, exact), from) in array.data.iter().zip(&exact.data).zip(from) {
+                moved += f64::from(exact - from).powi(2);
+                apart += f64::from(near - exact).powi(2);
+            }
+        }
+        let share = (apart / moved).sqrt();
+        assert!(share > 0.0 && share < 0.03, "the steps differ by {share} of their length");
     }
 
     #[test]

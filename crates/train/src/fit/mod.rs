@@ -20,7 +20,7 @@ use crate::data::{Dataset, gather};
 use crate::device::Processor;
 use crate::net::Weights;
 use crate::quant::{QuantConfig, ScaleLearning, Scales};
-use crate::recipe::Recipe;
+use crate::recipe::{Precision, Recipe};
 use crate::search::Search;
 
 pub use evaluate::{accuracy, argmax, logits, top};
@@ -64,6 +64,9 @@ pub(crate) fn fit(
     let recipe = job.recipe;
     recipe.check()?;
     check_shapes(job.start, data)?;
+    if recipe.precision == Precision::Mixed && job.device == Processor::Cpu {
+        return Err(TrainError::config("precision", "mixed is for GPUs: the CPU's kernels are single"));
+    }
     let device = job.device.open()?;
     let mut learner = Learner::new(job.start, job.teacher, recipe, &device)?;
     let mut learned = 0.0;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use burn::tensor::activation::relu;
-use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Gradients, Int, Tensor, TensorData};
 
 use super::graph::{Bias, Conv, Graph, NodeId, Op};
 use super::weights::{Array, Weights};
@@ -87,6 +87,8 @@ pub struct Pass<'a> {
     pub tap: Option<&'a mut Tap<'a>>,
     /// Batch mean and variance of every norm, in order.
     pub statistics: Vec<[Tensor<1>; 2]>,
+    /// Convolutions take operands in half precision.
+    pub mixed: bool,
     /// What the classifier saw, `[n, features]`.
     pub features: Option<Tensor<2>>,
 }
@@ -352,7 +354,12 @@ impl Network {
             Some(fake) => fake.weight(id, weight),
             None => weight,
         };
-        let y = kernel::conv2d(x, weight, conv.stride, conv.pad, conv.groups);
+        let y = if pass.mixed {
+            let (x, weight) = (x.cast(FloatDType::F16), weight.cast(FloatDType::F16));
+            kernel::conv2d(x, weight, conv.stride, conv.pad, conv.groups).cast(FloatDType::F32)
+        } else {
+            kernel::conv2d(x, weight, conv.stride, conv.pad, conv.groups)
+        };
         let y = match &conv.bias {
             Bias::None => y,
             Bias::Channel => {

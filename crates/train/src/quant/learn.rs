@@ -12,7 +12,7 @@
 //! which is `ln 2 (Q(x) - x [not saturated])`. Steps are Adam's, since a gradient's size depends on the
 //! tensor's scale and number of elements while a step of `t` means the same everywhere (TQT, section 4).
 
-use burn::tensor::{Device, Gradients, Tensor};
+use burn::tensor::{Device, Gradients};
 use serde::{Deserialize, Serialize};
 
 use super::fake::Fake;
@@ -225,6 +225,8 @@ impl Scales {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+
+    use burn::tensor::Tensor;
 
     use super::*;
     use crate::data;

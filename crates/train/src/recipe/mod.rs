@@ -40,6 +40,21 @@ pub struct Recipe {
     pub label_smoothing: f32,
     /// Random changes to the images.
     pub augment: Augment,
+    /// Arithmetic of a step, on a GPU.
+    pub precision: Precision,
+}
+
+/// Arithmetic of a training step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// Single precision throughout.
+    #[default]
+    Single,
+    /// Convolutions of operands in half precision; parameters, norms, loss and update stay single (Micikevicius
+    /// et al., ICLR 2018). The loss is multiplied by a constant, so that gradients do not vanish, and a step whose
+    /// gradients overflow counts as zero. Not for quantised networks: their integers would be rounded.
+    Mixed,
 }
 
 /// First-order optimisers. Weight decay is on matrices and kernels only, whichever it is.
@@ -102,6 +117,7 @@ impl Default for Recipe {
             ema: 0.0,
             label_smoothing: 0.0,
             augment: Augment::default(),
+            precision: Precision::Single,
         }
     }
 }

@@ -23,8 +23,8 @@
 //! memory, of which a quarter is the system's work on pages that a large tensor gives back and takes
 //! again in each step.
 //!
-//! On a GPU all of this is Burn's; everything is computed in single precision there, as Burn has
-//! neither a scaler of losses nor automatic casts (tracel-ai/burn #5696).
+//! On a GPU all of this is Burn's. It has neither automatic casts nor a scaler of losses (tracel-ai/burn #5696): in
+//! mixed precision ([`crate::Precision`]) the network casts a convolution's operands itself.
 
 mod dense;
 mod depthwise;
