@@ -247,7 +247,7 @@ impl Settings {
         match self.method {
             PruneMethod::Comm if self.prune.lambda == 0.0 => "without L_comm".into(),
             PruneMethod::Comm if self.prune.lambda == PruneConfig::default().lambda => "with L_comm".into(),
-            PruneMethod::Comm => format!("with L_comm, lambda {}", self.prune.lambda),
+            PruneMethod::Comm => format!("with L_comm (lambda {})", self.prune.lambda),
             PruneMethod::Uniform => "uniform".into(),
             PruneMethod::Deepreduce => "DeepReDuce".into(),
             PruneMethod::Snl => format!("SNL by {by}"),
