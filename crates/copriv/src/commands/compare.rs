@@ -5,13 +5,12 @@ use std::io::BufReader;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use copriv_model::file::write_whole;
 
 use super::prune::outcome::Outcome;
 use crate::cli;
 use crate::pricing::figure;
 use crate::report::{pareto::pareto, selection::selection};
-use crate::report::{pruning_page, pruning_points, pruning_rows, table};
+use crate::report::{pruning_page, pruning_points, pruning_rows, table, write_into};
 
 pub fn run(args: &cli::Compare) -> Result<()> {
     let outcomes = args.outcomes.iter().map(|path| read(path)).collect::<Result<Vec<Outcome>>>()?;
@@ -28,15 +27,12 @@ pub fn run(args: &cli::Compare) -> Result<()> {
         );
     }
     fs::create_dir_all(&args.out).with_context(|| format!("{}", args.out.display()))?;
-    let write = |name: &str, text: &str| {
-        let path = args.out.join(name);
-        write_whole(&path, text.as_bytes()).with_context(|| format!("{}", path.display()))
-    };
+    let write = |name: &str, text: &str| write_into(&args.out, name, text);
     write("blocks.svg", &selection("which blocks went", &pruning_rows(&outcomes))?)?;
     write("pareto.svg", &pareto("accuracy and bytes", &first.report.counts, &pruning_points(&outcomes))?)?;
     write("report.html", &pruning_page(&outcomes)?)?;
     let header = ["", "ReLUs", "offline MB", "online MB", "accuracy %"];
-    let mut grid = table(&header);
+    let mut grid = table(&header, 1);
     let mut csv = header.join(",") + "\n";
     for o in &outcomes {
         let megabytes = |bytes: u64| format!("{:.3}", bytes as f64 / 1e6);

@@ -1,8 +1,7 @@
 //! `copriv explain`: a model before and after the planner, with the bytes of each step.
 
 use anyhow::Result;
-use comfy_table::presets::UTF8_FULL_CONDENSED;
-use comfy_table::{CellAlignment, Table};
+use comfy_table::Table;
 use copriv_infer2pc::Terms;
 use copriv_model::{Graph, Linear, Op, file};
 use copriv_plan::ot::OtMeter;
@@ -11,7 +10,7 @@ use copriv_plan::{Plan, Step, StepKind};
 use serde::Serialize;
 
 use crate::cli;
-use crate::report::write_json;
+use crate::report::{table, write_json};
 
 /// One step, for `--json`.
 #[derive(Serialize)]
@@ -160,16 +159,6 @@ fn steps(lines: &[Line]) -> Table {
         ];
         let figures = figures.iter().map(u64::to_string);
         table.add_row([l.layer.clone(), l.protocol.clone()].into_iter().chain(figures));
-    }
-    table
-}
-
-/// A table whose columns from `right` on hold figures.
-fn table(header: &[&str], right: usize) -> Table {
-    let mut table = Table::new();
-    table.load_style(UTF8_FULL_CONDENSED).set_header(header.to_vec());
-    for column in table.column_iter_mut().skip(right) {
-        column.set_cell_alignment(CellAlignment::Right);
     }
     table
 }

@@ -9,7 +9,7 @@ use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, Table};
 use copriv_infer2pc::Terms;
 use copriv_infer2pc::session::predict_setup;
-use copriv_model::file::{self, write_whole};
+use copriv_model::file;
 use copriv_model::{Graph, Model};
 use copriv_plan::architectures::{self, Bits, Numbers};
 use copriv_plan::linear::{Algorithm, Method, Product, Side, Tile, with_tile_widths};
@@ -18,7 +18,7 @@ use serde::Serialize;
 
 use crate::cli;
 use crate::commands::serve::waited;
-use crate::report::{chart, write_json};
+use crate::report::{chart, write_into, write_json};
 
 /// A model under one preset.
 #[derive(Serialize)]
@@ -101,8 +101,7 @@ fn draw(name: &str, all: &[Priced], folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder).with_context(|| format!("{}", folder.display()))?;
     for priced in all {
         let svg = chart::stacked(&format!("{name}, {}", priced.preset), &bars(priced), axis)?;
-        let path = folder.join(format!("{name}-{}.svg", priced.preset));
-        write_whole(&path, svg.as_bytes())?;
+        write_into(folder, &format!("{name}-{}.svg", priced.preset), &svg)?;
     }
     Ok(())
 }

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use copriv_model::file::write_whole;
 use copriv_train::data::{self, Dataset};
 use copriv_train::run::LAST;
 use copriv_train::{Metrics, RunFolder, TrainError};
@@ -13,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::interrupt;
 use crate::progress::Terminal;
-use crate::report::curves;
+use crate::report::{curves, write_into};
 
 /// A run's arguments, all resolved: what `args.toml` holds.
 #[derive(Serialize, Deserialize)]
@@ -77,5 +76,5 @@ fn draw(path: &Path, rows: &[Metrics]) -> Result<()> {
         return Ok(());
     }
     let svg = curves(&path.display().to_string(), rows)?;
-    Ok(write_whole(&path.join("curves.svg"), svg.as_bytes())?)
+    write_into(path, "curves.svg", &svg)
 }

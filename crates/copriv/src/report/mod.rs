@@ -137,6 +137,12 @@ impl Summary {
     }
 }
 
+/// Writes the file `name` of a folder: the whole or none.
+pub fn write_into(folder: &Path, name: &str, text: &str) -> Result<()> {
+    let path = folder.join(name);
+    write_whole(&path, text.as_bytes()).with_context(|| format!("{}", path.display()))
+}
+
 /// Writes `value` as JSON to a file, or to standard output for `-`.
 pub fn write_json(value: &impl Serialize, path: &Path) -> Result<()> {
     let text = serde_json::to_string_pretty(value)? + "\n";

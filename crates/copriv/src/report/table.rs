@@ -44,11 +44,11 @@ pub fn evaluation_table(layers: &[LayerPrice]) -> Table {
     table
 }
 
-/// A table whose columns but the first hold figures.
-pub fn figures(header: &[&str]) -> Table {
+/// A table whose columns from `right` on hold figures.
+pub fn figures(header: &[&str], right: usize) -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED).set_header(header.to_vec());
-    for column in table.column_iter_mut().skip(1) {
+    for column in table.column_iter_mut().skip(right) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table

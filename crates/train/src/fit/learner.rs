@@ -159,7 +159,7 @@ impl Learner {
         }
         let scale = if self.mixed { LOSS_SCALE } else { 1.0 };
         let mut gradients = (loss.clone() * scale / n).backward();
-        let alpha = gates.and_then(|gates| gates.alpha.grad_remove(&mut gradients));
+        let mut alpha = gates.and_then(|gates| gates.alpha.grad_remove(&mut gradients));
         if let (Some((scales, true)), Some(fake)) = (&mut self.scales, &mut self.fake) {
             // Both fail for scales of another network only, which `learn_scales` refuses.
             scales.step(fake, &mut gradients).expect("scales of this network");
@@ -167,15 +167,13 @@ impl Learner {
         }
         let mut gradients = self.network.gradients(&mut gradients);
         if self.mixed {
-            gradients.iter_mut().for_each(|g| *g = g.clone() / scale);
-            drop_overflow(&mut gradients);
+            unscale(gradients.iter_mut().chain(&mut alpha).collect());
         }
         let before = self.network.parameters();
         let mut coefficients = Vec::new();
         match search {
             Some(Search::Gates(gates)) => {
-                let alpha = alpha.and_then(|g| (g / scale).into_data().convert::<f32>().try_into_vec().ok());
-                let alpha = alpha.filter(|g: &Vec<f32>| g.iter().all(|g| g.is_finite()));
+                let alpha = alpha.and_then(|g| g.into_data().convert::<f32>().try_into_vec().ok());
                 gates.update(&alpha.unwrap_or_else(|| vec![0.0; gates.alpha().len()]));
             }
             Some(Search::Lasso(lasso)) => {
@@ -230,14 +228,15 @@ impl Learner {
     }
 }
 
-/// Zeroes all gradients if one is not finite. No value comes back to the host.
-fn drop_overflow(gradients: &mut [Tensor<1>]) {
-    let sums = gradients.iter().map(|g| g.clone().abs().sum());
+/// Gradients of the loss from those of the loss times [`LOSS_SCALE`]: all of them zero if one is not finite. No value
+/// comes back to the host.
+fn unscale(gradients: Vec<&mut Tensor<1>>) {
+    let sums = gradients.iter().map(|g| (**g).clone().abs().sum());
     let Some(sum) = sums.reduce(|a, b| a + b) else { return };
     let overflow = sum.is_finite().bool_not();
     for g in gradients {
         let [n] = g.dims();
-        *g = g.clone().mask_fill(overflow.clone().expand([n]), 0.0);
+        *g = (g.clone() / LOSS_SCALE).mask_fill(overflow.clone().expand([n]), 0.0);
     }
 }
 
@@ -292,11 +291,11 @@ mod tests {
     #[test]
     fn gradients_that_overflow_count_as_zero_all_of_them() {
         let device = Device::flex();
-        let tensors = |values: [&[f32]; 2]| values.map(|v| Tensor::<1>::from_floats(v, &device));
+        let tensors = |values: [&[f32]; 2]| values.map(|v| Tensor::<1>::from_floats(v, &device) * LOSS_SCALE);
         let host = |t: &Tensor<1>| t.clone().into_data().try_into_vec::<f32>().unwrap();
         for (bad, left) in [(3.0, [1.0, -2.0]), (f32::INFINITY, [0.0; 2]), (f32::NAN, [0.0; 2])] {
             let mut gradients = tensors([&[1.0, -2.0], &[bad]]);
-            drop_overflow(&mut gradients);
+            unscale(gradients.iter_mut().collect());
             assert_eq!(host(&gradients[0]), left, "{bad}");
             assert_eq!(host(&gradients[1]), [if bad == 3.0 { 3.0 } else { 0.0 }]);
         }

@@ -130,25 +130,14 @@ pub fn prune(
     progress: &mut dyn Progress,
 ) -> Result<Pruned, TrainError> {
     check(config, start, comm.saving)?;
-    let steps = config.search.epochs * data.train.len().div_ceil(config.search.batch.max(1));
-    let mut search = Search::Gates(GateSearch::new(&comm, steps, config.rule()));
+    let mut search = Search::Gates(GateSearch::new(&comm, config.search_steps(data), config.rule()));
     let teacher = config.teacher(start)?;
     let mut spared = start.clone();
     if config.activation {
         spared.graph = spare_outer_rectifiers(&start.graph)?;
     }
-    let job = Job {
-        label: "search",
-        start: &spared,
-        teacher: Some((&teacher, config.distill)),
-        scales: None,
-        search: Some(&mut search),
-        recipe: &config.search,
-        device: config.device,
-        keep_best: false,
-        seed: config.seed,
-    };
-    let searched = fit(job, data, progress)?;
+    let job = config.search_job(&spared, &teacher);
+    let searched = fit(Job { search: Some(&mut search), ..job }, data, progress)?;
     let Search::Gates(mut gates) = search else {
         return Err(TrainError::Resume { stage: "search", reason: "it searches for no blocks".into() });
     };
@@ -205,6 +194,25 @@ impl PruneConfig {
     fn rule(&self) -> Rule {
         let Self { budget, lambda, gate_rate, hysteresis, .. } = *self;
         Rule { budget, lambda, rate: gate_rate, hysteresis }
+    }
+
+    fn search_steps(&self, data: &Dataset) -> usize {
+        self.search.epochs * data.train.len().div_ceil(self.search.batch.max(1))
+    }
+
+    /// The stage of the search, distilled, before it is said what is searched.
+    fn search_job<'a>(&'a self, start: &'a Checkpoint, teacher: &'a Checkpoint) -> Job<'a> {
+        Job {
+            label: "search",
+            start,
+            teacher: Some((teacher, self.distill)),
+            scales: None,
+            search: None,
+            recipe: &self.search,
+            device: self.device,
+            keep_best: false,
+            seed: self.seed,
+        }
     }
 
     /// Whom to distil from.
@@ -271,14 +279,9 @@ fn finetune(
     let teacher = config.teacher(start)?;
     let job = Job {
         label: "finetune",
-        start: freed,
-        teacher: Some((&teacher, config.distill)),
-        scales: None,
-        search: None,
         recipe: &config.finetune,
-        device: config.device,
-        keep_best: false,
         seed: config.seed.wrapping_add(1),
+        ..config.search_job(freed, &teacher)
     };
     fit(job, data, progress)
 }

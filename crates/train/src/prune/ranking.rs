@@ -128,21 +128,10 @@ pub fn snl(
             blended.weights.insert(&format!("{}.alpha", node.name), crate::net::Array::full(alpha, 1.0));
         }
     }
-    let steps = config.search.epochs * data.train.len().div_ceil(config.search.batch.max(1));
-    let mut search = Search::Lasso(Lasso::new(steps, config.rule()));
+    let mut search = Search::Lasso(Lasso::new(config.search_steps(data), config.rule()));
     let teacher = config.teacher(start)?;
-    let job = Job {
-        label: "search",
-        start: &blended,
-        teacher: Some((&teacher, config.distill)),
-        scales: None,
-        search: Some(&mut search),
-        recipe: &config.search,
-        device: config.device,
-        keep_best: false,
-        seed: config.seed,
-    };
-    let mut searched = fit(job, data, progress)?;
+    let job = config.search_job(&blended, &teacher);
+    let mut searched = fit(Job { search: Some(&mut search), ..job }, data, progress)?;
     let mut layers = Vec::new();
     for (node, shape) in start.graph.nodes.iter().zip(shapes) {
         if let Some(alpha) = searched.weights.remove(&format!("{}.alpha", node.name)) {

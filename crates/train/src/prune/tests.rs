@@ -131,17 +131,7 @@ fn gates_that_start_on_the_wrong_side_come_back_within_three_epochs_for_every_se
         let config = PruneConfig { gate_rate: 0.1, ..config(seed) };
         let gates = GateSearch::new(&[1.0, 1.0].as_slice().into(), 24, config.rule());
         let mut search = Search::Gates(gates.standing_at(&[0.0, 1.0], &[false, true]));
-        let job = Job {
-            label: "search",
-            start: &start,
-            teacher: Some((&start, config.distill)),
-            scales: None,
-            search: Some(&mut search),
-            recipe: &config.search,
-            device: config.device,
-            keep_best: false,
-            seed,
-        };
+        let job = Job { search: Some(&mut search), ..config.search_job(&start, &start) };
         fit(job, &data, &mut Silent).unwrap();
         let Search::Gates(mut gates) = search else { panic!("the search has become another") };
         gates.settle(None).unwrap();

@@ -44,28 +44,24 @@ pub fn of(args: &Bits, merged: &Checkpoint, dataset: &Dataset) -> Result<Curvatu
         probes: args.probes,
         seed: args.seed,
     };
-    let kept = match args.curvature.as_deref().filter(|path| path.exists()) {
-        Some(path) => Some(load(path, &measured)?),
-        None => None,
-    };
+    let path = args.curvature.as_deref();
+    let kept = path.filter(|path| path.exists()).map(|path| load(path, &measured)).transpose()?;
+    let (weights, values) = kept.map_or((None, None), |kept| (Some(kept.weights), kept.values));
     let wanted = args.layers == BitsOf::WeightsAndActivations;
-    if let Some(Curvature { weights, values }) = &kept
-        && (values.is_some() || !wanted)
-    {
-        return Ok(Curvature { weights: weights.clone(), values: values.clone().filter(|_| wanted) });
-    }
+    let complete = weights.is_some() && (values.is_some() || !wanted);
     let measure = |of, label| measure(args, merged, dataset, of, label);
-    let weights = match kept {
-        Some(kept) => kept.weights,
-        None => measure(Of::Weights, "curvature along weights")?,
+    let weights = weights.map_or_else(|| measure(Of::Weights, "curvature along weights"), Ok)?;
+    let values = match values {
+        None if wanted => Some(measure(Of::Values, "curvature along activations")?),
+        values => values,
     };
-    let values = wanted.then(|| measure(Of::Values, "curvature along activations")).transpose()?;
-    let curvature = Curvature { weights, values };
-    if let Some(path) = &args.curvature {
-        let json = serde_json::to_vec_pretty(&Kept { measured, curvature: curvature.clone() })?;
+    let kept = Kept { measured, curvature: Curvature { weights, values } };
+    if let Some(path) = path.filter(|_| !complete) {
+        let json = serde_json::to_vec_pretty(&kept)?;
         write_whole(path, &json).with_context(|| format!("{} cannot be written", path.display()))?;
     }
-    Ok(curvature)
+    let Curvature { weights, values } = kept.curvature;
+    Ok(Curvature { weights, values: values.filter(|_| wanted) })
 }
 
 fn load(path: &Path, measured: &Measured) -> Result<Curvature> {

@@ -1,16 +1,16 @@
 //! What `copriv bits` prints.
 
-use comfy_table::presets::UTF8_FULL_CONDENSED;
-use comfy_table::{CellAlignment, Table};
+use comfy_table::Table;
 use copriv_train::bits::{Search, Solution, Widths};
 use copriv_train::hessian::Trace;
 
 use super::{Point, described, mb};
+use crate::report::table;
 
 /// One row a layer; sensitivities of the activation's chosen width.
 pub fn layers(search: &Search<'_>, traces: &[Trace], solution: &Solution) -> Table {
     let header = ["layer", "weights", "mean trace", "+-", "omega at W2", "W3", "W4", "W8", "W", "A"];
-    let mut table = table(&header);
+    let mut table = table(&header, 1);
     for layer in described(search, traces, solution) {
         let omega = |bits: u32| {
             let wanted = |w: &Widths| w.weights == bits && w.activation == layer.chosen.activation;
@@ -39,7 +39,7 @@ pub fn front(front: &[Point]) -> Table {
     let both = front.iter().any(|point| !point.activations.is_empty());
     let header = ["chosen by", "limit MB", "planned MB", "omega", "weight bits", "activation bits"];
     let columns = header.len() - usize::from(!both);
-    let mut table = table(&header[..columns]);
+    let mut table = table(&header[..columns], 1);
     for point in front {
         let row = [
             format!("{:?}", point.method).to_lowercase(),
@@ -50,16 +50,6 @@ pub fn front(front: &[Point]) -> Table {
             digits(&point.activations),
         ];
         table.add_row(&row[..columns]);
-    }
-    table
-}
-
-/// A table whose columns but the first hold figures.
-fn table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_style(UTF8_FULL_CONDENSED).set_header(header.to_vec());
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
     }
     table
 }

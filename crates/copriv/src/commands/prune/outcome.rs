@@ -2,8 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
-use copriv_model::file::write_whole;
+use anyhow::Result;
 use copriv_plan::LayerPrice;
 use copriv_train::Checkpoint;
 use copriv_train::net::Graph;
@@ -12,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Settings;
 use crate::pricing::{Bytes, Form, Priced, Pricer, figure};
-use crate::report::{chart, pruning_page};
+use crate::report::{chart, pruning_page, write_into};
 
 /// A block and what became of it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -150,14 +149,10 @@ impl Block {
 impl Outcome {
     /// Writes the charts and the page into the run's folder.
     pub fn draw(&self, folder: &Path) -> Result<()> {
-        let write = |name: &str, text: &str| {
-            let path = folder.join(name);
-            write_whole(&path, text.as_bytes()).with_context(|| format!("{}", path.display()))
-        };
         let [before, after] = self.report.charts(&self.settings.title())?;
-        write("blocks-unpruned.svg", &before)?;
-        write("blocks-pruned.svg", &after)?;
-        write("report.html", &pruning_page(std::slice::from_ref(self))?)
+        write_into(folder, "blocks-unpruned.svg", &before)?;
+        write_into(folder, "blocks-pruned.svg", &after)?;
+        write_into(folder, "report.html", &pruning_page(std::slice::from_ref(self))?)
     }
 }
 
