@@ -145,8 +145,7 @@ impl Channel {
     /// message that the peer reads as they come, so that they pass in bounded memory.
     pub fn stream(&mut self, bytes: &[u8]) -> Result<(), ChannelError> {
         self.send(bytes)?;
-        self.writer.wait();
-        Ok(())
+        self.guard(|chan| chan.writer.wait())
     }
 
     /// Receives exactly `len` bytes, after flushing what was sent. Memory grows as bytes arrive,

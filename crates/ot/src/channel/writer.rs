@@ -35,11 +35,12 @@ impl Backlog {
         self.change(|(_, closed)| *closed = true);
     }
 
-    /// Waits until it is short, or nobody empties it any more.
-    fn wait(&self) {
+    /// Waits until it is short; false if nobody empties it any more.
+    fn wait(&self) -> bool {
         let bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
         let long = |(bytes, closed): &mut (usize, bool)| *bytes > BACKLOG && !*closed;
-        drop(self.shorter.wait_while(bytes, long).unwrap_or_else(PoisonError::into_inner));
+        let (_, closed) = *self.shorter.wait_while(bytes, long).unwrap_or_else(PoisonError::into_inner);
+        !closed
     }
 }
 
@@ -49,9 +50,10 @@ impl Writer {
         Self { queue: Some(queue), thread: None, backlog }
     }
 
-    /// Waits until at most [`super::BACKLOG`] bytes are queued.
-    pub(super) fn wait(&self) {
-        self.backlog.wait();
+    /// Waits until at most [`BACKLOG`] bytes are queued. It is an error of its own that nobody will
+    /// ever take them: a queue whose other end is going away still accepts bytes for a moment.
+    pub(super) fn wait(&mut self) -> Result<(), ChannelError> {
+        if self.backlog.wait() { Ok(()) } else { Err(self.failure()) }
     }
 
     pub(super) fn tcp(mut stream: TcpStream) -> io::Result<Self> {
@@ -78,8 +80,12 @@ impl Writer {
         if queue.send(bytes).is_ok() {
             return Ok(());
         }
-        // The receiving end is gone: the peer (memory) or the writer thread, which knows why.
-        Err(self.close().unwrap_or(ChannelError::PeerClosed))
+        Err(self.failure())
+    }
+
+    /// Why the receiving end is gone: it was the peer (memory) or the writer thread, which knows.
+    fn failure(&mut self) -> ChannelError {
+        self.close().unwrap_or(ChannelError::PeerClosed)
     }
 
     /// Lets the queue run dry, waits for the thread, and gives its error.
