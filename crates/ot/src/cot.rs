@@ -16,11 +16,15 @@
 //! The message is masked by the pad that the receiver does not have, the flip by the random
 //! choice; each pad is used once because the random OTs are consumed.
 
+use std::ops::Range;
+
+use rayon::iter::{IntoParallelIterator, ParallelIterator};
+
 use crate::error::{check_message, check_range};
 use crate::rot::{check_count, low, read_flips, spread, swap};
 use crate::short::{ReceivePads, SendPads};
 use crate::wire::{BitReader, BitWriter, mask, packed_len};
-use crate::{OtError, RotReceiver, RotSender};
+use crate::{OtError, RotReceiver, RotSender, Secret};
 
 /// Bytes of the message of `n` correlated OTs of `l` bits.
 pub const fn message_bytes(n: usize, l: u32) -> u64 {
@@ -106,66 +110,141 @@ pub fn vector_bytes(widths: &[u32], d: usize) -> u64 {
     bits.div_ceil(8) as u64
 }
 
+/// Values that a core makes at a time: few enough to stay in its cache.
+const PIECE: usize = 1 << 14;
+
 /// Correlated OTs on vectors, the step of a matrix product: OT `i` has a `delta` of `d` entries
 /// of `widths[i]` bits, and the receiver's choices were fixed at the extension.
 ///
-/// `delta(i, out)` fills in the vector of OT `i`; `sink(i, shares)` gets the sender's shares.
-/// Returns the message.
+/// `delta(i, out)` fills in the vector of OT `i`, on any core; `sink(i, shares)` gets the sender's shares,
+/// in order. Returns the message.
 pub fn vector_sender(
-    rots: RotSender,
+    mut rots: RotSender,
     widths: &[u32],
     d: usize,
-    delta: impl Fn(usize, &mut [u64]),
-    mut sink: impl FnMut(usize, &[u64]),
+    delta: impl Fn(usize, &mut [u64]) + Sync,
+    mut sink: impl FnMut(usize, &[u64]) + Send,
 ) -> Result<Vec<u8>, OtError> {
     check_widths(rots.len(), widths)?;
     let mut message = BitWriter::with_capacity(vector_bytes(widths, d) as usize);
-    let mut values = vec![0; d];
-    rots.for_each_long(
-        |k| pad_blocks(widths[k], d),
-        |k, zero, one| {
-            let l = widths[k];
-            delta(k, &mut values);
-            let pads = PadReader::new(zero, l).zip(PadReader::new(one, l));
-            for (value, (p0, p1)) in values.iter_mut().zip(pads) {
-                message.write(value.wrapping_add(p0).wrapping_sub(p1), l);
-                *value = p0.wrapping_neg() & mask(l);
-            }
-            sink(k, &values);
+    let work = |ots: Range<usize>, rots: RotSender| {
+        let widths = &widths[ots.clone()];
+        let mut part = BitWriter::with_capacity(vector_bytes(widths, d) as usize);
+        let mut shares = Secret::zeros(ots.len() * d);
+        let mut rest = &mut shares[..];
+        rots.for_each_long(
+            |k| pad_blocks(widths[k], d),
+            |k, zero, one| {
+                let l = widths[k];
+                let (values, later) = std::mem::take(&mut rest).split_at_mut(d);
+                rest = later;
+                delta(ots.start + k, values);
+                let pads = PadReader::new(zero, l).zip(PadReader::new(one, l));
+                for (value, (p0, p1)) in values.iter_mut().zip(pads) {
+                    part.write(value.wrapping_add(p0).wrapping_sub(p1), l);
+                    *value = p0.wrapping_neg() & mask(l);
+                }
+            },
+        );
+        (ots, part, shares)
+    };
+    on_all_cores(
+        rots.len(),
+        d,
+        |n| rots.take(n),
+        work,
+        |(ots, part, shares)| {
+            message.append(&part);
+            ots.zip(shares.chunks_exact(d.max(1))).for_each(|(i, shares)| sink(i, shares));
         },
-    );
+    )?;
     Ok(message.finish())
 }
 
-/// The receiver's side of [`vector_sender`]: `sink(i, shares)` gets its shares of OT `i`.
+/// The receiver's side of [`vector_sender`]: `sink(i, shares)` gets its shares of OT `i`, in order.
 pub fn vector_receiver(
-    rots: RotReceiver,
+    mut rots: RotReceiver,
     widths: &[u32],
     d: usize,
     message: &[u8],
-    mut sink: impl FnMut(usize, &[u64]),
+    mut sink: impl FnMut(usize, &[u64]) + Send,
 ) -> Result<(), OtError> {
     check_widths(rots.len(), widths)?;
     check_message("correlated OT of vectors", vector_bytes(widths, d) as usize, message.len())?;
-    let mut reader = BitReader::new(message);
-    let mut values = vec![0; d];
-    let mut truncated = None;
-    rots.for_each_long(
-        |k| pad_blocks(widths[k], d),
-        |k, choice, pad| {
-            let l = widths[k];
-            let chosen = low(spread(choice));
-            for (value, pad) in values.iter_mut().zip(PadReader::new(pad, l)) {
-                match reader.read(l) {
-                    Ok(masked) => *value = pad.wrapping_add(masked & chosen) & mask(l),
-                    Err(error) => truncated = Some(error),
+    // Where each OT's part of the message begins.
+    let mut starts = Vec::with_capacity(widths.len());
+    let mut bits = 0;
+    for &l in widths {
+        starts.push(bits);
+        bits += l as usize * d;
+    }
+    BitReader::at(message, bits).finish()?;
+    let work = |ots: Range<usize>, rots: RotReceiver| {
+        let widths = &widths[ots.clone()];
+        let mut reader = BitReader::at(message, starts[ots.start]);
+        let mut shares = Secret::zeros(ots.len() * d);
+        let mut rest = &mut shares[..];
+        let mut truncated = None;
+        rots.for_each_long(
+            |k| pad_blocks(widths[k], d),
+            |k, choice, pad| {
+                let l = widths[k];
+                let chosen = low(spread(choice));
+                let (values, later) = std::mem::take(&mut rest).split_at_mut(d);
+                rest = later;
+                for (value, pad) in values.iter_mut().zip(PadReader::new(pad, l)) {
+                    match reader.read(l) {
+                        Ok(masked) => *value = pad.wrapping_add(masked & chosen) & mask(l),
+                        Err(error) => truncated = Some(error),
+                    }
                 }
-            }
-            sink(k, &values);
+            },
+        );
+        (ots, shares, truncated)
+    };
+    let mut failure = None;
+    on_all_cores(
+        rots.len(),
+        d,
+        |n| rots.take(n),
+        work,
+        |(ots, shares, truncated)| {
+            failure = failure.or(truncated);
+            ots.zip(shares.chunks_exact(d.max(1))).for_each(|(i, shares)| sink(i, shares));
         },
-    );
-    reader.finish()?;
-    truncated.map_or(Ok(()), |error| Err(error.into()))
+    )?;
+    failure.map_or(Ok(()), |error| Err(error.into()))
+}
+
+/// Calls `work` on all cores with pieces of `n` random OTs of `d` values, and `done` with what they give, in
+/// order, beside the pieces that follow.
+fn on_all_cores<R: Send, T: Send>(
+    n: usize,
+    d: usize,
+    mut take: impl FnMut(usize) -> Result<R, OtError>,
+    work: impl Fn(Range<usize>, R) -> T + Sync,
+    mut done: impl FnMut(T) + Send,
+) -> Result<(), OtError> {
+    let piece = (PIECE / d.max(1)).max(1);
+    let cores = if n > piece { rayon::current_num_threads() } else { 1 };
+    let (mut start, mut made) = (0, Vec::new());
+    while start < n || !made.is_empty() {
+        let mut pieces = Vec::with_capacity(cores);
+        while start < n && pieces.len() < cores {
+            let end = n.min(start + piece);
+            pieces.push((start..end, take(end - start)?));
+            start = end;
+        }
+        let mut finish = || made.drain(..).for_each(&mut done);
+        made = if cores == 1 {
+            finish();
+            pieces.into_iter().map(|(ots, rots)| work(ots, rots)).collect()
+        } else {
+            let all = || pieces.into_par_iter().map(|(ots, rots)| work(ots, rots)).collect();
+            rayon::join(all, finish).0
+        };
+    }
+    Ok(())
 }
 
 /// Blocks of pad for `d` values of `l` bits.
@@ -248,9 +327,10 @@ mod tests {
     #[test]
     fn vectors_match_the_ideal_functionality() {
         let mut dealer = Dealer::new(12);
-        for round in 0..120 {
-            let n = round % 13;
-            let d = [1, 2, 3, 7, 64, 100][round % 6];
+        let small = (0..120).map(|round| (round % 13, [1, 2, 3, 7, 64, 100][round % 6]));
+        // Several pieces, whose parts of the message do not begin at a byte, and less than a vector a piece.
+        let large = [(1000, 101), (13, 6001), (PIECE * 5 / 2, 1), (3, PIECE + 1)];
+        for (n, d) in small.chain(large) {
             let widths: Vec<u32> = (0..n).map(|_| dealer.rng.next_u32() % 64 + 1).collect();
             let choices = dealer.bits(n);
             let deltas: Vec<Vec<u64>> = (0..n).map(|_| dealer.values(d, 64)).collect();

@@ -118,6 +118,14 @@ impl BitWriter {
         self.used = used - 64;
     }
 
+    /// Appends all of another bit string.
+    pub fn append(&mut self, other: &Self) {
+        for word in other.bytes.chunks_exact(8) {
+            self.write(u64::from_le_bytes(word.try_into().expect("eight bytes")), 64);
+        }
+        self.write(other.partial, other.used);
+    }
+
     /// Bits written so far.
     pub fn bit_len(&self) -> u64 {
         self.bytes.len() as u64 * 8 + u64::from(self.used)
@@ -141,7 +149,12 @@ pub struct BitReader<'a> {
 impl<'a> BitReader<'a> {
     /// Starts at the first bit.
     pub fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, position: 0 }
+        Self::at(bytes, 0)
+    }
+
+    /// Starts at a bit; there is nothing to read behind the end.
+    pub fn at(bytes: &'a [u8], position: usize) -> Self {
+        Self { bytes, position }
     }
 
     /// The next `bits` (0..=64) bits.
@@ -150,7 +163,7 @@ impl<'a> BitReader<'a> {
     /// If `bits > 64`.
     #[inline]
     pub fn read(&mut self, bits: u32) -> Result<u64, WireError> {
-        let end = self.position + bits as usize;
+        let end = self.position.saturating_add(bits as usize);
         if end > self.bytes.len() * 8 {
             return Err(WireError::Truncated);
         }

@@ -48,6 +48,31 @@ proptest! {
     }
 
     #[test]
+    fn parts_join_and_are_read_from_where_they_begin(
+        parts in prop::collection::vec(prop::collection::vec((any::<u64>(), 0..=64_u32), 0..20), 0..8),
+    ) {
+        let (mut whole, mut joined, mut starts) = (BitWriter::new(), BitWriter::new(), Vec::new());
+        for part in &parts {
+            starts.push(whole.bit_len() as usize);
+            let mut own = BitWriter::new();
+            for &(value, bits) in part {
+                whole.write(value, bits);
+                own.write(value, bits);
+            }
+            joined.append(&own);
+        }
+        let bytes = joined.finish();
+        prop_assert_eq!(&bytes, &whole.finish());
+        for (part, start) in parts.iter().zip(starts) {
+            let mut reader = BitReader::at(&bytes, start);
+            for &(value, bits) in part {
+                prop_assert_eq!(reader.read(bits).unwrap(), value & mask(bits));
+            }
+        }
+        prop_assert_eq!(BitReader::at(&bytes, usize::MAX).read(1), Err(WireError::Truncated));
+    }
+
+    #[test]
     fn single_bits(bits in prop::collection::vec(any::<bool>(), 0..300)) {
         let values: Vec<u64> = bits.iter().map(|&b| u64::from(b)).collect();
         let bytes = pack_bits(&bits);

@@ -1,7 +1,8 @@
 //! Offline products by correlated OT, fresh in every inference; see `copriv_plan::linear`.
 
-use copriv_ot::cot;
-use copriv_plan::linear::{Form, InputOts, Product, Tap, WeightOts};
+use copriv_ot::{RotReceiver, RotSender, cot};
+use copriv_plan::linear::{EntryBits, Form, InputOts, Product, Tap, WeightOt, WeightOts};
+use rayon::prelude::*;
 use zeroize::Zeroizing;
 
 use super::{Operand, accumulate, add_offsets};
@@ -18,7 +19,7 @@ pub(super) fn by_weight_bits(
 ) -> Result<()> {
     let all = WeightOts::new(layer, form);
     let channels = layer.geometry.channels_per_group();
-    let mut keep = |tap: &Tap, ot: &copriv_plan::linear::WeightOt, values: &[u64]| {
+    let mut keep = |tap: &Tap, ot: &WeightOt, values: &[u64]| {
         let row = &mut accumulators[ot.filter * form.accumulators..][..form.accumulators];
         accumulate(row, tap, tap.factor << ot.bit, values);
     };
@@ -84,24 +85,26 @@ pub(super) fn by_input_bits(
 ) -> Result<()> {
     let all = InputOts::new(layer, form);
     let (channels, filters) = (layer.geometry.channels_per_group(), layer.filters_per_group());
-    // `values` has an entry for each use of the entry and each filter; the bit counts `bit`.
-    let mut keep = |entry: usize, bit: u64, values: &[u64]| {
+    // `values` has an entry for each use of the entry and each filter.
+    let mut keep = |entry: usize, values: &[u64]| {
         let part = entry / form.plane_entries() / channels;
         let uses = all.uses(entry % form.plane_entries());
         for (&(t, at), values) in uses.iter().zip(values.chunks_exact(filters)) {
             for (filter, value) in values.iter().enumerate() {
                 let sum = &mut accumulators[(part * filters + filter) * form.accumulators + at];
-                *sum = sum.wrapping_add(value.wrapping_mul(form.taps[t].factor.wrapping_mul(bit)));
+                *sum = sum.wrapping_add(value.wrapping_mul(form.taps[t].factor));
             }
         }
     };
+    let of = |entry: usize| Entry::of(&all, entry % form.plane_entries());
+    let together = party.memory.workers(layer, rayon::current_num_threads());
     for entries in all.chunks() {
-        let bits = |entry: usize| all.bits(entry % form.plane_entries());
-        let n: usize = entries.clone().map(|e| bits(e).bits as usize).sum();
+        let n: usize = entries.clone().map(|e| of(e).ots()).sum();
+        let entries: Vec<usize> = entries.collect();
         match secret {
             Operand::Weights(weights) => {
                 let (mut rots, _) = party.chosen_by_client(n, &[])?;
-                for entry in entries {
+                let send = |(&entry, rots): (&usize, RotSender)| {
                     let (channel, uses) =
                         (entry / form.plane_entries(), all.uses(entry % form.plane_entries()));
                     let (part, channel) = (channel / channels, channel % channels);
@@ -113,34 +116,91 @@ pub(super) fn by_input_bits(
                             }
                         }
                     };
-                    let bits = bits(entry);
-                    let widths: Vec<u32> = bits.widths().collect();
-                    let d = all.entries(entry % form.plane_entries());
-                    let rots = rots.take(widths.len())?;
-                    let message = cot::vector_sender(rots, &widths, d, delta, |bit, values| {
-                        keep(entry, bits.weight(bit), values);
-                    })?;
-                    party.channel.stream(&message)?;
+                    of(entry).send(rots, delta)
+                };
+                for entries in entries.chunks(together) {
+                    let rots = entries.iter().map(|&entry| rots.take(of(entry).ots()));
+                    let rots = rots.collect::<std::result::Result<Vec<_>, _>>()?;
+                    let made: Vec<_> = entries.par_iter().zip(rots).map(send).collect();
+                    for (&entry, made) in entries.iter().zip(made) {
+                        let (message, shares) = made?;
+                        keep(entry, &shares);
+                        party.channel.stream(&message)?;
+                    }
                 }
             }
             Operand::Mask { planes, .. } => {
                 let mut choices = Zeroizing::new(Vec::with_capacity(n));
-                for entry in entries.clone() {
-                    choices.extend((0..bits(entry).bits).map(|bit| planes[entry] >> bit & 1 == 1));
+                for &entry in &entries {
+                    choices.extend((0..of(entry).ots()).map(|bit| planes[entry] >> bit & 1 == 1));
                 }
                 let (_, mut rots) = party.chosen_by_client(n, &choices)?;
-                for entry in entries {
-                    let bits = bits(entry);
-                    let widths: Vec<u32> = bits.widths().collect();
-                    let d = all.entries(entry % form.plane_entries());
-                    let message = party.channel.recv(cot::vector_bytes(&widths, d) as usize)?;
-                    let rots = rots.take(widths.len())?;
-                    cot::vector_receiver(rots, &widths, d, &message, |bit, values| {
-                        keep(entry, bits.weight(bit), values);
-                    })?;
+                for entries in entries.chunks(together) {
+                    let mut jobs = Vec::with_capacity(entries.len());
+                    for &entry in entries {
+                        let message = party.channel.recv(of(entry).message_bytes())?;
+                        jobs.push((entry, rots.take(of(entry).ots())?, message));
+                    }
+                    let receive =
+                        |(entry, rots, message): (usize, _, Vec<u8>)| of(entry).receive(rots, &message);
+                    let made: Vec<_> = jobs.into_par_iter().map(receive).collect();
+                    for (&entry, made) in entries.iter().zip(made) {
+                        keep(entry, &made?);
+                    }
                 }
             }
         }
     }
     Ok(())
 }
+
+/// The OTs of an entry of the mask's planes: one for each of its bits that matter, on vectors.
+struct Entry {
+    bits: EntryBits,
+    /// Of a vector: one for each use of the entry and each filter.
+    values: usize,
+}
+
+impl Entry {
+    fn of(all: &InputOts, entry: usize) -> Self {
+        Self { bits: all.bits(entry), values: all.entries(entry) }
+    }
+
+    fn ots(&self) -> usize {
+        self.bits.bits as usize
+    }
+
+    fn widths(&self) -> Vec<u32> {
+        self.bits.widths().collect()
+    }
+
+    fn message_bytes(&self) -> usize {
+        cot::vector_bytes(&self.widths(), self.values) as usize
+    }
+
+    /// The server's message, and its shares of the entry's products.
+    fn send(&self, rots: RotSender, delta: impl Fn(usize, &mut [u64]) + Sync) -> Result<(Vec<u8>, Products)> {
+        let mut sums = Zeroizing::new(vec![0; self.values]);
+        let add = |bit: usize, shares: &[u64]| self.add(&mut sums, bit, shares);
+        let message = cot::vector_sender(rots, &self.widths(), self.values, delta, add)?;
+        Ok((message, sums))
+    }
+
+    /// The client's shares.
+    fn receive(&self, rots: RotReceiver, message: &[u8]) -> Result<Products> {
+        let mut sums = Zeroizing::new(vec![0; self.values]);
+        let add = |bit: usize, shares: &[u64]| self.add(&mut sums, bit, shares);
+        cot::vector_receiver(rots, &self.widths(), self.values, message, add)?;
+        Ok(sums)
+    }
+
+    fn add(&self, sums: &mut [u64], bit: usize, shares: &[u64]) {
+        let weight = self.bits.weight(bit);
+        for (sum, share) in sums.iter_mut().zip(shares) {
+            *sum = sum.wrapping_add(share.wrapping_mul(weight));
+        }
+    }
+}
+
+/// An entry times the weights that it meets.
+type Products = Zeroizing<Vec<u64>>;
