@@ -1,5 +1,5 @@
 //! A program with a GPU's kernels holds thousands of functions of the same code. Where Rust links with its own
-//! LLD (by default on this target), those are folded into one: 3 MB of 62.
+//! LLD (by default on this target), those are folded into one: some 3 MB.
 
 use std::env;
 use std::path::Path;

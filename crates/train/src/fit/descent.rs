@@ -3,7 +3,7 @@
 use burn::tensor::{Device, Tensor};
 
 use crate::TrainError;
-use crate::net::{Network, Weights};
+use crate::net::{Network, Weights, kernel};
 use crate::recipe::{Optimizer, Recipe};
 
 /// Added to the root in Adam's denominator.
@@ -40,30 +40,32 @@ impl Descent {
 
     /// The parameters after a step at `rate`.
     ///
-    /// SGD as PyTorch's: `v <- momentum v + g`, then `p <- p - rate (g + momentum v)` with Nesterov
-    /// and `p - rate v` without; `g` includes the decay. Adam with decoupled decay (Loshchilov and
+    /// SGD is [`kernel::descend`]. Adam with decoupled decay (Loshchilov and
     /// Hutter, 2019): `p <- p - rate (decay p + m' / (sqrt(v') + epsilon))`.
     pub(super) fn step(
         &mut self,
         rate: f64,
         parameters: Vec<Tensor<1>>,
-        mut gradients: Vec<Tensor<1>>,
+        gradients: Vec<Tensor<1>>,
     ) -> Vec<Tensor<1>> {
         self.steps += 1;
-        if self.clip > 0.0 {
-            clip_norm(&mut gradients, self.clip);
-        }
+        let factor = if self.clip > 0.0 { clipping(&gradients, self.clip) } else { None };
         let steps = self.steps.min(i32::MAX as u64) as i32;
         let step = |(i, (p, g)): (usize, (Tensor<1>, Tensor<1>))| {
             let decay = if self.decayed[i] { self.weight_decay } else { 0.0 };
             match self.optimizer {
                 Optimizer::Sgd { momentum, nesterov } => {
-                    let g = if decay > 0.0 { g + p.clone() * decay } else { g };
-                    let v = self.first[i].clone() * momentum + g.clone();
-                    self.first[i] = v.clone();
-                    p - if nesterov { g + v * momentum } else { v } * rate
+                    let v = self.first[i].clone();
+                    let [p, v] =
+                        kernel::descend([p, v, g], factor.clone(), [rate, momentum, decay], nesterov);
+                    self.first[i] = v;
+                    p
                 }
                 Optimizer::Adam { beta1, beta2 } => {
+                    let g = match &factor {
+                        Some(factor) => g * factor.clone(),
+                        None => g,
+                    };
                     let m = self.first[i].clone() * beta1 + g.clone() * (1.0 - beta1);
                     let v = self.second[i].clone() * beta2 + g.clone() * g * (1.0 - beta2);
                     self.first[i] = m.clone();
@@ -99,13 +101,11 @@ impl Descent {
     }
 }
 
-/// Shortens all gradients together to the Euclidean norm `limit`, if it is larger.
-fn clip_norm(gradients: &mut [Tensor<1>], limit: f64) {
-    let squares = gradients.iter().map(|g| (g.clone() * g.clone()).sum());
-    let Some(squares) = squares.reduce(|a, b| a + b) else { return };
+/// What shortens all gradients together to the Euclidean norm `limit`, if it is larger.
+fn clipping(gradients: &[Tensor<1>], limit: f64) -> Option<Tensor<1>> {
     // No value comes back to the host: the factor is a tensor.
-    let factor = ((squares.sqrt() + 1e-6).recip() * limit).clamp_max(1.0);
-    gradients.iter_mut().for_each(|g| *g = g.clone() * factor.clone());
+    let squares = kernel::sum_of_squares(gradients)?;
+    Some(((squares.sqrt() + 1e-6).recip() * limit).clamp_max(1.0))
 }
 
 #[cfg(test)]

@@ -256,7 +256,7 @@ impl Network {
     /// of `decay`.
     pub(crate) fn follow(&mut self, other: &Self, decay: f64) {
         for (own, other) in self.parameters.iter_mut().zip(&other.parameters) {
-            *own = own.clone() * decay + other.clone().inner() * (1.0 - decay);
+            *own = kernel::average(own.clone(), other.clone().inner(), decay);
         }
         for (own, other) in self.statistics.iter_mut().zip(&other.statistics) {
             average(own, other.clone(), decay);
@@ -423,7 +423,7 @@ fn leaf(tensor: Tensor<1>) -> Tensor<1> {
 
 fn average(own: &mut [Tensor<1>; 2], other: [Tensor<1>; 2], keep: f64) {
     for (own, other) in own.iter_mut().zip(other) {
-        *own = own.clone() * keep + other * (1.0 - keep);
+        *own = kernel::average(own.clone(), other, keep);
     }
 }
 

@@ -2,9 +2,9 @@
 //!
 //! Burn's own operators are general; a training step is faster and smaller with kernels that keep
 //! to `[n, channels, height, width]`, never transpose, and fuse a norm with its rectifier. Each of
-//! the functions here takes the kernel where the tensors live on the `flex` device and falls back
-//! to Burn's operators elsewhere; values and gradients are the same (`tests/kernels.rs`).
-//! Sums are formed in an order that depends on shapes alone, not on threads.
+//! the functions here takes the kernel where the tensors live on the `flex` device, on a GPU the one in
+//! `gpu` if there is one, and else Burn's operators; values and gradients are the same
+//! (`tests/kernels.rs`). Sums are formed in an order that depends on shapes alone, not on threads.
 //!
 //! # Speed
 //!
@@ -23,11 +23,13 @@
 //! memory, of which a quarter is the system's work on pages that a large tensor gives back and takes
 //! again in each step.
 //!
-//! On a GPU all of this is Burn's. It has neither automatic casts nor a scaler of losses (tracel-ai/burn #5696): in
-//! mixed precision ([`crate::Precision`]) the network casts a convolution's operands itself.
+//! On a GPU convolutions and products are Burn's. It has neither automatic casts nor a scaler of losses
+//! (tracel-ai/burn #5696): in mixed precision ([`crate::Precision`]) the network casts a convolution's operands itself.
 
 mod dense;
 mod depthwise;
+#[cfg(feature = "gpu")]
+mod gpu;
 mod norm;
 mod simd;
 mod tracked;
@@ -56,10 +58,6 @@ pub fn conv2d(x: Tensor<4>, weight: Tensor<4>, stride: usize, pad: usize, groups
             Tensor::from_primitive::<Flex>(op.forward(&value(x), &value(weight)))
         };
     }
-    if (kernel, stride, pad, groups) == (1, 1, 0, 1) {
-        let y = weight.reshape([1, filters, channels]).matmul(x.reshape([n, channels, height * width]));
-        return y.reshape([n, filters, height, width]);
-    }
     module::conv2d(x, weight, None, ConvOptions::new([stride; 2], [pad; 2], [1, 1], groups))
 }
 
@@ -83,6 +81,11 @@ pub fn batch_norm(
         let statistics = [mean, variance].map(|v| Tensor::from_primitive::<Flex>(flex(v, [channels])));
         return (Tensor::from_primitive::<Autodiff<Flex>>(y), statistics);
     }
+    #[cfg(feature = "gpu")]
+    if on_gpu(&x) {
+        let limits = rectifier.map_or([f32::MIN, f32::MAX], |high| [0.0, high.min(f32::MAX)]);
+        return gpu::batch_norm(x, gamma, beta, epsilon, limits);
+    }
     let out = module::batch_norm_train(x, gamma, beta, epsilon);
     let y = match rectifier {
         Some(high) => rectify(out.output, high),
@@ -102,8 +105,57 @@ pub fn rectify(x: Tensor<4>, high: f32) -> Tensor<4> {
             Tensor::from_primitive::<Flex>(x)
         };
     }
+    #[cfg(feature = "gpu")]
+    if on_gpu(&x) {
+        return gpu::rectify(x, high);
+    }
     let y = relu(x);
     if high.is_finite() { y.clamp_max(high) } else { y }
+}
+
+/// The sum of the squares of all values of some tensors; nothing of none.
+pub(crate) fn sum_of_squares(tensors: &[Tensor<1>]) -> Option<Tensor<1>> {
+    #[cfg(feature = "gpu")]
+    if tensors.first().is_some_and(on_gpu) {
+        return Some(gpu::sum_of_squares(tensors));
+    }
+    tensors.iter().map(|x| (x.clone() * x.clone()).sum()).reduce(|a, b| a + b)
+}
+
+/// Parameter and velocity after a step of gradient descent as PyTorch's: `v <- momentum v + g`, then
+/// `p <- p - rate (g + momentum v)` with Nesterov and `p - rate v` without; `g` is `factor` times the gradient, and
+/// `decay p`.
+pub(crate) fn descend(
+    [parameter, velocity, gradient]: [Tensor<1>; 3],
+    factor: Option<Tensor<1>>,
+    [rate, momentum, decay]: [f64; 3],
+    nesterov: bool,
+) -> [Tensor<1>; 2] {
+    #[cfg(feature = "gpu")]
+    if on_gpu(&parameter) {
+        return gpu::descend([parameter, velocity, gradient], factor, [rate, momentum, decay], nesterov);
+    }
+    let g = match factor {
+        Some(factor) => gradient * factor,
+        None => gradient,
+    };
+    let g = if decay > 0.0 { g + parameter.clone() * decay } else { g };
+    let v = velocity * momentum + g.clone();
+    [parameter - if nesterov { g + v.clone() * momentum } else { v.clone() } * rate, v]
+}
+
+/// `keep own + (1 - keep) other`.
+pub(crate) fn average(own: Tensor<1>, other: Tensor<1>, keep: f64) -> Tensor<1> {
+    #[cfg(feature = "gpu")]
+    if on_gpu(&own) {
+        return gpu::average(own, other, keep);
+    }
+    own * keep + other * (1.0 - keep)
+}
+
+#[cfg(feature = "gpu")]
+fn on_gpu<const D: usize>(x: &Tensor<D>) -> bool {
+    x.dtype() == DType::F32 && x.device().without_autodiff() != Device::flex()
 }
 
 fn on_flex<const D: usize>(x: &Tensor<D>) -> bool {
