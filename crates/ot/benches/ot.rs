@@ -133,11 +133,16 @@ fn correlation_rows(table: &mut Results) {
             (sender.expect("an honest peer").0, receiver.expect("an honest peer").1)
         })
     };
-    let mut row = |name: &str, n: usize, what: &str, work: &mut dyn FnMut()| {
-        let start = thread_time();
-        work();
-        let rate = n as f64 / (thread_time() - start).as_secs_f64();
-        push(table, name, what, rate, "ot/cpu-s");
+    let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a thread pool");
+    // One thread, whose processor time all of the work is.
+    let one = pool(1);
+    let mut row = |name: &str, n: usize, what: &str, work: &mut (dyn FnMut() + Send)| {
+        let seconds = one.install(|| {
+            let start = thread_time();
+            work();
+            (thread_time() - start).as_secs_f64()
+        });
+        push(table, name, what, n as f64 / seconds, "ot/cpu-s");
     };
 
     let (choices, delta) = (vec![true; N], vec![3; N]);
@@ -172,6 +177,18 @@ fn correlation_rows(table: &mut Results) {
         hint::black_box(sum);
     }
 
+    let wall = [1, 2].map(|threads| {
+        let (n, d) = (N / 200, 2000);
+        let (mut sender, widths) = (rots().0, vec![30; N]);
+        let rots = sender.take(n).expect("enough");
+        pool(threads).install(|| {
+            let start = Instant::now();
+            let fill = |_: usize, out: &mut [u64]| out.fill(7);
+            hint::black_box(cot::vector_sender(rots, &widths[..n], d, fill, |_, _| ()).expect("lengths"));
+            start.elapsed().as_secs_f64()
+        })
+    });
+
     let digits = vec![5; N / 4];
     let (sender, receiver) = rots();
     let random = one_of_n::Receiver::cut(receiver, 4, 2).expect("right lengths");
@@ -189,6 +206,7 @@ fn correlation_rows(table: &mut Results) {
         let shares = one_of_n::Receiver::new(4, 2, strings).receive(&digits, &message);
         hint::black_box(shares.expect("right lengths"));
     });
+    push(table, "cot-vector", "2000 values, sender, two threads over one, wall", wall[0] / wall[1], "ratio");
 }
 
 struct Run {

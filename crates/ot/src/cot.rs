@@ -112,6 +112,8 @@ pub fn vector_bytes(widths: &[u32], d: usize) -> u64 {
 
 /// Values that a core makes at a time: few enough to stay in its cache.
 const PIECE: usize = 1 << 14;
+/// Pieces a core between two meetings of all cores.
+const AHEAD: usize = 4;
 
 /// Correlated OTs on vectors, the step of a matrix product: OT `i` has a `delta` of `d` entries
 /// of `widths[i]` bits, and the receiver's choices were fixed at the extension.
@@ -229,8 +231,8 @@ fn on_all_cores<R: Send, T: Send>(
     let cores = if n > piece { rayon::current_num_threads() } else { 1 };
     let (mut start, mut made) = (0, Vec::new());
     while start < n || !made.is_empty() {
-        let mut pieces = Vec::with_capacity(cores);
-        while start < n && pieces.len() < cores {
+        let mut pieces = Vec::with_capacity(AHEAD * cores);
+        while start < n && pieces.len() < AHEAD * cores {
             let end = n.min(start + piece);
             pieces.push((start..end, take(end - start)?));
             start = end;

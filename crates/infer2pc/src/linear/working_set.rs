@@ -8,7 +8,7 @@ use super::packed;
 /// Bytes of a chunk of correlated OTs: rows, pads and message, as `copriv_plan::linear` cuts them.
 const COT_CHUNK: usize = 64 << 20;
 /// Bytes of it that a core has in hand.
-const COT_PIECE: usize = 1 << 20;
+const COT_PIECE: usize = 2 << 20;
 
 /// Bytes that [`super::offline`] holds at a time with so many `workers`, at whichever party holds more: the
 /// accumulators (with packed VOLE each worker's), the weights or the masks, the result, and the messages
