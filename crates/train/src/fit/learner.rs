@@ -8,7 +8,7 @@ use super::state::State;
 use crate::TrainError;
 use crate::checkpoint::{Checkpoint, Stage};
 use crate::data::Batch;
-use crate::net::{Gates, Graph, Network, Op, Pass, Weights};
+use crate::net::{Gates, Graph, Network, Op, Pass, Weights, kernel};
 use crate::quant::{Fake, QuantSpec, Scales};
 use crate::recipe::{Precision, Recipe};
 use crate::rewrite::fold_norms;
@@ -231,9 +231,9 @@ impl Learner {
 /// Gradients of the loss from those of the loss times [`LOSS_SCALE`]: all of them zero if one is not finite. No value
 /// comes back to the host.
 fn unscale(gradients: Vec<&mut Tensor<1>>) {
-    let sums = gradients.iter().map(|g| (**g).clone().abs().sum());
-    let Some(sum) = sums.reduce(|a, b| a + b) else { return };
-    let overflow = sum.is_finite().bool_not();
+    let all: Vec<_> = gradients.iter().map(|g| (**g).clone()).collect();
+    let Some(squares) = kernel::sum_of_squares(&all) else { return };
+    let overflow = squares.is_finite().bool_not();
     for g in gradients {
         let [n] = g.dims();
         *g = (g.clone() / LOSS_SCALE).mask_fill(overflow.clone().expand([n]), 0.0);
