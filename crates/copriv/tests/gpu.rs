@@ -83,8 +83,8 @@ fn norms_equal_the_cpus() {
 fn steps_equal_the_cpus() {
     let data = load(EMBEDDED, Path::new("")).unwrap();
     let start = untrained("mbv2-tiny", &data, 1).unwrap();
-    for ema in [0.0, 0.5] {
-        let recipe = Recipe { ema, ..Recipe::default() };
+    for (ema, clip) in [(0.0, Recipe::default().clip), (0.5, 0.0)] {
+        let recipe = Recipe { ema, clip, ..Recipe::default() };
         let [got, expected] = [Processor::Wgpu, Processor::Cpu].map(|processor| {
             let mut learner = Learner::new(&start, None, &recipe, &processor.open().unwrap()).unwrap();
             for step in 0..3 {

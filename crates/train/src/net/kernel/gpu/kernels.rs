@@ -35,26 +35,86 @@ fn join(values: &mut [f32], #[comptime] lanes: u32) {
     sync_cube();
 }
 
+/// Rows of a batch.
+#[cube]
+fn rows_of(x: &Tensor<f32>) -> usize {
+    x.shape(0) * x.shape(2) * x.shape(3)
+}
+
+/// The channel whose sums a unit helps to form, the unit's first row and the end of its part of the rows.
+#[cube]
+fn part(x: &Tensor<f32>, rows_a_part: u32, #[comptime] lanes: u32) -> (usize, usize, usize) {
+    let start = (CUBE_POS_X * rows_a_part) as usize;
+    let mut end = start + rows_a_part as usize;
+    if end > rows_of(x) {
+        end = rows_of(x);
+    }
+    let channel = (CUBE_POS_Y * lanes + UNIT_POS_X % lanes) as usize;
+    (channel, start + (UNIT_POS_X / lanes) as usize, end)
+}
+
+/// Writes two sums of each channel and part, `[2, parts, channels]`, of which every unit has its rows'.
+#[cube]
+fn write_sums(
+    first: f32,
+    second: f32,
+    out: &mut Tensor<f32>,
+    channel: usize,
+    channels: usize,
+    #[comptime] lanes: u32,
+) {
+    let unit = UNIT_POS_X as usize;
+    let mut firsts = Shared::new_slice(comptime![UNITS as usize]);
+    let mut seconds = Shared::new_slice(comptime![UNITS as usize]);
+    firsts[unit] = first;
+    seconds[unit] = second;
+    join(&mut firsts, lanes);
+    join(&mut seconds, lanes);
+    if UNIT_POS_X < lanes && channel < channels {
+        let at = CUBE_POS_X as usize * channels + channel;
+        out[at] = firsts[unit];
+        out[CUBE_COUNT_X as usize * channels + at] = seconds[unit];
+    }
+}
+
+/// A channel's two sums over all parts, from [`write_sums`].
+#[cube]
+fn read_sums(sums: &Tensor<f32>, channel: usize) -> (f32, f32) {
+    let parts = sums.shape(1);
+    let channels = sums.shape(2);
+    let mut first = f32::new(0.0f32);
+    let mut second = f32::new(0.0f32);
+    for part in 0..parts {
+        first += sums[part * channels + channel];
+        second += sums[(parts + part) * channels + channel];
+    }
+    (first, second)
+}
+
+/// `clamp(value, low, high)`; what is not a number stays that.
+#[cube]
+fn cut_off(value: f32, low: f32, high: f32) -> f32 {
+    let mut value = value;
+    if value < low {
+        value = low;
+    }
+    if value > high {
+        value = high;
+    }
+    value
+}
+
 /// For each channel and part of the rows, the sums of `x - shift` and of its squares, where `shift` is the channel's
 /// first value: `[2, parts, channels]`.
 #[cube(launch)]
 pub(super) fn moments(x: &Tensor<f32>, out: &mut Tensor<f32>, rows_a_part: u32, #[comptime] lanes: u32) {
-    let unit = UNIT_POS_X as usize;
     let channels = x.shape(1);
-    let channel = (CUBE_POS_Y * lanes + UNIT_POS_X % lanes) as usize;
-    let mut sums = Shared::new_slice(comptime![UNITS as usize]);
-    let mut squares = Shared::new_slice(comptime![UNITS as usize]);
+    let (channel, first, end) = part(x, rows_a_part, lanes);
     let mut sum = f32::new(0.0f32);
     let mut square = f32::new(0.0f32);
     if channel < channels {
-        let rows = x.shape(0) * x.shape(2) * x.shape(3);
-        let start = (CUBE_POS_X * rows_a_part) as usize;
-        let mut end = start + rows_a_part as usize;
-        if end > rows {
-            end = rows;
-        }
         let shift = x[place(x, 0, channel)];
-        let mut row = start + (UNIT_POS_X / lanes) as usize;
+        let mut row = first;
         while row < end {
             let value = x[place(x, row, channel)] - shift;
             sum += value;
@@ -62,15 +122,7 @@ pub(super) fn moments(x: &Tensor<f32>, out: &mut Tensor<f32>, rows_a_part: u32, 
             row += comptime![(UNITS / lanes) as usize];
         }
     }
-    sums[unit] = sum;
-    squares[unit] = square;
-    join(&mut sums, lanes);
-    join(&mut squares, lanes);
-    if UNIT_POS_X < lanes && channel < channels {
-        let at = CUBE_POS_X as usize * channels + channel;
-        out[at] = sums[unit];
-        out[CUBE_COUNT_X as usize * channels + at] = squares[unit];
-    }
+    write_sums(sum, square, out, channel, channels, lanes);
 }
 
 /// Mean and variance, `[channels]`, from [`moments`]; and what makes an output of an input, `[4, channels]`: scale,
@@ -90,14 +142,8 @@ pub(super) fn statistics(
     let channel = ABSOLUTE_POS;
     let channels = x.shape(1);
     if channel < channels {
-        let mut sum = f32::new(0.0f32);
-        let mut square = f32::new(0.0f32);
-        let parts = sums.shape(1);
-        for part in 0..parts {
-            sum += sums[part * channels + channel];
-            square += sums[(parts + part) * channels + channel];
-        }
-        let rows = f32::cast_from((x.shape(0) * x.shape(2) * x.shape(3)) as u32);
+        let (sum, square) = read_sums(sums, channel);
+        let rows = f32::cast_from(rows_of(x) as u32);
         let moved = sum / rows;
         let mut spread = square / rows - moved * moved;
         if spread < 0.0f32 {
@@ -139,16 +185,10 @@ pub(super) fn normalise(
     #[comptime] channels_last: bool,
 ) {
     let channels = x.shape(1);
-    if ABSOLUTE_POS < x.shape(0) * channels * x.shape(2) * x.shape(3) {
+    if ABSOLUTE_POS < rows_of(x) * channels {
         let (row, channel) = position(x, ABSOLUTE_POS, channels_last);
-        let mut value = x[place(x, row, channel)] * affine[channel] + affine[channels + channel];
-        if value < low {
-            value = low;
-        }
-        if value > high {
-            value = high;
-        }
-        y[ABSOLUTE_POS] = value;
+        let value = x[place(x, row, channel)] * affine[channel] + affine[channels + channel];
+        y[ABSOLUTE_POS] = cut_off(value, low, high);
     }
 }
 
@@ -185,23 +225,14 @@ pub(super) fn slopes(
     high: f32,
     #[comptime] lanes: u32,
 ) {
-    let unit = UNIT_POS_X as usize;
     let channels = x.shape(1);
-    let channel = (CUBE_POS_Y * lanes + UNIT_POS_X % lanes) as usize;
-    let mut sums = Shared::new_slice(comptime![UNITS as usize]);
-    let mut products = Shared::new_slice(comptime![UNITS as usize]);
+    let (channel, first, end) = part(x, rows_a_part, lanes);
     let mut sum = f32::new(0.0f32);
     let mut product = f32::new(0.0f32);
     if channel < channels {
-        let rows = x.shape(0) * x.shape(2) * x.shape(3);
-        let start = (CUBE_POS_X * rows_a_part) as usize;
-        let mut end = start + rows_a_part as usize;
-        if end > rows {
-            end = rows;
-        }
         let mean = affine[2 * channels + channel];
         let inverse = affine[3 * channels + channel];
-        let mut row = start + (UNIT_POS_X / lanes) as usize;
+        let mut row = first;
         while row < end {
             let gradient = passed(x, affine, dy, row, channel, low, high);
             sum += gradient;
@@ -209,30 +240,15 @@ pub(super) fn slopes(
             row += comptime![(UNITS / lanes) as usize];
         }
     }
-    sums[unit] = sum;
-    products[unit] = product;
-    join(&mut sums, lanes);
-    join(&mut products, lanes);
-    if UNIT_POS_X < lanes && channel < channels {
-        let at = CUBE_POS_X as usize * channels + channel;
-        out[at] = sums[unit];
-        out[CUBE_COUNT_X as usize * channels + at] = products[unit];
-    }
+    write_sums(sum, product, out, channel, channels, lanes);
 }
 
 /// The gradients of shift and scale, `[channels]`, from [`slopes`].
 #[cube(launch)]
 pub(super) fn totals(sums: &Tensor<f32>, beta: &mut Tensor<f32>, gamma: &mut Tensor<f32>) {
     let channel = ABSOLUTE_POS;
-    let parts = sums.shape(1);
-    let channels = sums.shape(2);
-    if channel < channels {
-        let mut sum = f32::new(0.0f32);
-        let mut product = f32::new(0.0f32);
-        for part in 0..parts {
-            sum += sums[part * channels + channel];
-            product += sums[(parts + part) * channels + channel];
-        }
+    if channel < sums.shape(2) {
+        let (sum, product) = read_sums(sums, channel);
         beta[channel] = sum;
         gamma[channel] = product;
     }
@@ -253,7 +269,7 @@ pub(super) fn differentiate(
     #[comptime] channels_last: bool,
 ) {
     let channels = x.shape(1);
-    let rows = x.shape(0) * x.shape(2) * x.shape(3);
+    let rows = rows_of(x);
     if ABSOLUTE_POS < rows * channels {
         let (row, channel) = position(x, ABSOLUTE_POS, channels_last);
         let gradient = passed(x, affine, dy, row, channel, low, high);
@@ -268,16 +284,9 @@ pub(super) fn differentiate(
 /// `clamp(x, 0, high)` of any values, which lie in whichever order.
 #[cube(launch)]
 pub(super) fn rectify(x: &Tensor<f32>, y: &mut Tensor<f32>, high: f32, #[comptime] channels_last: bool) {
-    if ABSOLUTE_POS < x.shape(0) * x.shape(1) * x.shape(2) * x.shape(3) {
+    if ABSOLUTE_POS < rows_of(x) * x.shape(1) {
         let (row, channel) = position(x, ABSOLUTE_POS, channels_last);
-        let mut value = x[place(x, row, channel)];
-        if value < 0.0f32 {
-            value = f32::new(0.0f32);
-        }
-        if value > high {
-            value = high;
-        }
-        y[ABSOLUTE_POS] = value;
+        y[ABSOLUTE_POS] = cut_off(x[place(x, row, channel)], f32::new(0.0f32), high);
     }
 }
 
@@ -290,7 +299,7 @@ pub(super) fn rectify_backward(
     high: f32,
     #[comptime] channels_last: bool,
 ) {
-    if ABSOLUTE_POS < y.shape(0) * y.shape(1) * y.shape(2) * y.shape(3) {
+    if ABSOLUTE_POS < rows_of(y) * y.shape(1) {
         let (row, channel) = position(y, ABSOLUTE_POS, channels_last);
         let value = y[place(y, row, channel)];
         let mut gradient = dy[place(dy, row, channel)];
@@ -324,7 +333,8 @@ pub(super) fn squares(values: &Tensor<f32>, out: &mut Tensor<f32>, slot: u32) {
     }
 }
 
-/// A step of gradient descent with momentum, see [`super::super::descend`]; gradients count `factor` times.
+/// A step of gradient descent with momentum, see [`super::super::descend`]; gradients count `factor` times if
+/// they are `clipped`.
 #[cube(launch)]
 #[allow(clippy::too_many_arguments)]
 pub(super) fn descend(
@@ -337,11 +347,16 @@ pub(super) fn descend(
     rate: f32,
     momentum: f32,
     decay: f32,
+    #[comptime] clipped: bool,
     #[comptime] nesterov: bool,
 ) {
     let i = ABSOLUTE_POS;
     if i < parameter.len() {
-        let slope = gradient[i] * factor[0] + decay * parameter[i];
+        let mut slope = gradient[i];
+        if clipped {
+            slope *= factor[0];
+        }
+        slope += decay * parameter[i];
         let speed = momentum * velocity[i] + slope;
         let mut along = speed;
         if nesterov {

@@ -105,7 +105,9 @@ pub(super) fn descend(
     [rate, momentum, decay]: [f64; 3],
     nesterov: bool,
 ) -> [Tensor<1>; 2] {
-    let factor = factor.unwrap_or_else(|| Tensor::ones([1], &parameter.device()));
+    let clipped = factor.is_some();
+    // Any tensor will do where it is not read.
+    let factor = factor.unwrap_or_else(|| gradient.clone());
     let [parameter, velocity, gradient, factor] = [parameter, velocity, gradient, factor].map(value);
     let new = [like(&parameter), like(&parameter)];
     let (count, dim) = grid(&parameter, parameter.meta.num_elements());
@@ -123,6 +125,7 @@ pub(super) fn descend(
         rate as f32,
         momentum as f32,
         decay as f32,
+        clipped,
         nesterov,
     );
     new.map(Tensor::from_primitive::<Cube>)
@@ -171,19 +174,27 @@ impl Layout {
         self.shape.iter().product()
     }
 
-    /// The cubes of a sum over rows, how many rows each of them takes, and how many channels.
-    fn sums(&self) -> (CubeCount, u32, u32) {
-        let [n, channels, h, w] = self.shape;
-        let rows = n * h * w;
-        let lanes = if self.channels_last { channels.next_power_of_two().min(LANES) } else { 1 };
-        let rows_a_part = rows.div_ceil(PARTS).max(ROWS);
-        let count = CubeCount::Static(rows.div_ceil(rows_a_part) as u32, channels.div_ceil(lanes) as u32, 1);
-        (count, rows_a_part as u32, lanes as u32)
+    fn rows(&self) -> usize {
+        self.values() / self.shape[1]
+    }
+
+    fn rows_a_part(&self) -> usize {
+        self.rows().div_ceil(PARTS).max(ROWS)
     }
 
     fn parts(&self) -> usize {
-        let (CubeCount::Static(parts, ..), ..) = self.sums() else { return 0 };
-        parts as usize
+        self.rows().div_ceil(self.rows_a_part())
+    }
+
+    /// Channels of a cube that forms sums.
+    fn lanes(&self) -> usize {
+        if self.channels_last { self.shape[1].next_power_of_two().min(LANES) } else { 1 }
+    }
+
+    /// The cubes of a sum over rows: a part of the rows and some channels each.
+    fn sums(&self) -> (CubeCount, CubeDim) {
+        let channels = self.shape[1].div_ceil(self.lanes());
+        (CubeCount::Static(self.parts() as u32, channels as u32, 1), CubeDim::new_1d(UNITS))
     }
 }
 
@@ -205,10 +216,17 @@ impl Norm {
         epsilon: f32,
     ) -> (CubeTensor, [CubeTensor; 2]) {
         let channels = self.layout.shape[1];
-        let (count, rows_a_part, lanes) = self.layout.sums();
         let sums = empty(x, [2, self.layout.parts(), channels]);
-        let (out, dim) = (sums.clone().into_tensor_arg(), CubeDim::new_1d(UNITS));
-        kernels::moments::launch(&x.client, count, dim, x.clone().into_tensor_arg(), out, rows_a_part, lanes);
+        let (count, dim) = self.layout.sums();
+        kernels::moments::launch(
+            &x.client,
+            count,
+            dim,
+            x.clone().into_tensor_arg(),
+            sums.clone().into_tensor_arg(),
+            self.layout.rows_a_part() as u32,
+            self.layout.lanes() as u32,
+        );
         let [mean, variance] = [(), ()].map(|()| empty(x, [channels]));
         let affine = empty(x, [4, channels]);
         let (count, dim) = grid(x, channels);
@@ -250,20 +268,20 @@ impl Norm {
     fn backward(&self, x: &CubeTensor, affine: &CubeTensor, dy: CubeTensor) -> [CubeTensor; 3] {
         let channels = self.layout.shape[1];
         let [low, high] = self.limits;
-        let (count, rows_a_part, lanes) = self.layout.sums();
         let sums = empty(x, [2, self.layout.parts(), channels]);
+        let (count, dim) = self.layout.sums();
         kernels::slopes::launch(
             &x.client,
             count,
-            CubeDim::new_1d(UNITS),
+            dim,
             x.clone().into_tensor_arg(),
             affine.clone().into_tensor_arg(),
             dy.clone().into_tensor_arg(),
             sums.clone().into_tensor_arg(),
-            rows_a_part,
+            self.layout.rows_a_part() as u32,
             low,
             high,
-            lanes,
+            self.layout.lanes() as u32,
         );
         let [beta, gamma] = [(), ()].map(|()| empty(x, [channels]));
         let (count, dim) = grid(x, channels);
